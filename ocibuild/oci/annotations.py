@@ -1,0 +1,34 @@
+"""Annotation and label keys (image-spec, annotations.md)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_PREFIX: Final = "org.opencontainers.image."
+
+CREATED: Final = _PREFIX + "created"
+TITLE: Final = _PREFIX + "title"
+DESCRIPTION: Final = _PREFIX + "description"
+VERSION: Final = _PREFIX + "version"
+LICENSES: Final = _PREFIX + "licenses"
+SOURCE: Final = _PREFIX + "source"
+REF_NAME: Final = _PREFIX + "ref.name"
+"""The tag of a descriptor in a layout's `index.json`."""
+
+CONTAINERD_NAME: Final = "io.containerd.image.name"
+"""The full reference under which containerd imports a descriptor of an archive."""
+
+
+def is_short(key: str) -> bool:
+    """Whether a key is one of the names that stand for `org.opencontainers.image.<key>`."""
+    return key in {"title", "description", "version", "licenses", "source"}
+
+
+def full_key(key: str) -> str:
+    """The annotation key that a short name stands for; any other key is itself.
+
+    Example:
+        >>> full_key("licenses")
+        'org.opencontainers.image.licenses'
+    """
+    return _PREFIX + key if is_short(key) else key

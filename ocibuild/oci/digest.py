@@ -1,0 +1,64 @@
+"""Digests: the names of blobs (image-spec, descriptor.md, "Digests")."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import TYPE_CHECKING
+
+from ocibuild.errors import DocumentError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+__all__ = ["Digest"]
+
+_PATTERN = re.compile(r"(sha256):([a-f0-9]{64})|(sha512):([a-f0-9]{128})")
+
+
+class Digest(str):
+    """A validated digest such as `sha256:…`: a string that is safe in a path or URL.
+
+    Only the two registered algorithms that clients meet are accepted, in lower-case hexadecimal.
+
+    Raises:
+        DocumentError: The text is not such a digest.
+
+    Example:
+        >>> Digest.of(b"").encoded[:12]
+        'e3b0c44298fc'
+        >>> Digest("sha256:../../etc/passwd")
+        Traceback (most recent call last):
+        ocibuild.errors.DocumentError: digest 'sha256:../../etc/passwd', wanted sha256:<64 hex> or sha512:<128 hex>
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, text: str) -> Digest:
+        if not _PATTERN.fullmatch(text):
+            raise DocumentError(f"digest {text[:150]!r}", wanted="sha256:<64 hex> or sha512:<128 hex>")
+        return super().__new__(cls, text)
+
+    @classmethod
+    def of(cls, data: bytes) -> Digest:
+        """The SHA-256 digest of bytes in memory."""
+        return cls("sha256:" + hashlib.sha256(data).hexdigest())
+
+    @classmethod
+    def from_hash(cls, hasher: _Hash) -> Digest:
+        """The digest a `hashlib` object has come to."""
+        return cls(f"{hasher.name}:{hasher.hexdigest()}")
+
+    @property
+    def algorithm(self) -> str:
+        """The part before the colon: `sha256` or `sha512`."""
+        return self.partition(":")[0]
+
+    @property
+    def encoded(self) -> str:
+        """The part after the colon, in hexadecimal."""
+        return self.partition(":")[2]
+
+    def hasher(self) -> _Hash:
+        """A new `hashlib` object of this digest's algorithm."""
+        return hashlib.new(self.algorithm)
