@@ -1,0 +1,121 @@
+"""Building a layer: entries in, a blob and its diff ID out, each byte touched once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from ocibuild.oci import Descriptor, Digest
+
+from .compress import MEMBER_SIZE, Compression, compress
+from .entry import Entry
+from .plan import plan
+from .tar import tar_chunks
+
+__all__ = ["BlobWriter", "Ingester", "Layer", "build_layer"]
+
+
+class BlobWriter(Protocol):
+    """A blob being written; its digest is known when it is committed."""
+
+    def write(self, data: bytes, /) -> object:
+        """Append bytes."""
+
+    def commit(self, media_type: str) -> Descriptor:
+        """Make the blob present under its digest and give its descriptor."""
+
+
+class Ingester(Protocol):
+    """Where blobs can be written whose digest is not known yet."""
+
+    def ingest(self) -> AbstractContextManager[BlobWriter]:
+        """A writer; leaving it without `commit` leaves nothing behind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A layer blob and the digest of the archive inside it.
+
+    Attributes:
+        descriptor: The blob: compressed digest and size.
+        diff_id: The digest of the uncompressed archive (image-spec, config.md, "Layer DiffID").
+        uncompressed_size: The bytes of that archive.
+    """
+
+    descriptor: Descriptor
+    diff_id: Digest
+    uncompressed_size: int
+
+
+def build_layer(
+    entries: Iterable[Entry],
+    *,
+    into: Ingester,
+    compression: Compression = Compression.GZIP,
+    mtime: int = 0,
+    threads: int | None = None,
+    on_progress: Callable[[int], None] | None = None,
+) -> Layer:
+    """Write the layer of the given entries into a store.
+
+    Args:
+        entries: In any order; `plan` checks, completes and sorts them.
+        into: A store that takes blobs of unknown digest: memory, layout, archive or spool.
+        compression: The codec.
+        mtime: The modification time of every entry, whole seconds since 1970.
+        threads: Compression threads, by default one a core; the bytes do not depend on it.
+        on_progress: Called with the number of archive bytes that were just read.
+
+    Raises:
+        EntryError: An entry that has no place in a layer, or a file that cannot be read.
+        StoreError: The blob cannot be written.
+
+    Example:
+        >>> from ocibuild import File, MemoryStore
+        >>> layer = build_layer([File(path="share/extension/x.sql", content=b"select 1;")], into=MemoryStore())
+        >>> layer.uncompressed_size
+        3072
+        >>> layer.diff_id[:19]
+        'sha256:...'
+    """
+    hasher = hashlib.sha256()
+    size = 0
+
+    def archive() -> Iterator[bytes]:
+        nonlocal size
+        for block in _blocks(tar_chunks(planned, mtime=mtime)):
+            hasher.update(block)
+            size += len(block)
+            if on_progress is not None:
+                on_progress(len(block))
+            yield block
+
+    planned = plan(entries)
+    with into.ingest() as blob:
+        for data in compress(archive(), compression, threads=threads or available_cores()):
+            blob.write(data)
+        descriptor = blob.commit(compression.media_type)
+    return Layer(descriptor=descriptor, diff_id=Digest.from_hash(hasher), uncompressed_size=size)
+
+
+def available_cores() -> int:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in blocks of `MEMBER_SIZE`, so that members do not depend on where files begin."""
+    block = bytearray()
+    for chunk in chunks:
+        block += chunk
+        while len(block) >= MEMBER_SIZE:
+            yield bytes(block[:MEMBER_SIZE])
+            del block[:MEMBER_SIZE]
+    if block:
+        yield bytes(block)

@@ -1,0 +1,93 @@
+"""Compression of layers: bytes that depend on the input and the codec's version, never on threads or the CPU.
+
+gzip: libdeflate at one level, members of 1 MiB each, joined (RFC 1952 section 2.2); readers go on at the next member.
+zstd: one frame, one level, one worker setting.
+The choice of codecs and levels is measured in docs/adr/0003-codecs.md.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from ocibuild.oci import media_types
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["GZIP_LEVEL", "MEMBER_SIZE", "ZSTD_LEVEL", "Compression", "compress"]
+
+GZIP_LEVEL = 6
+ZSTD_LEVEL = 9
+MEMBER_SIZE = 1024 * 1024
+"""The uncompressed bytes in one gzip member."""
+
+# Frames with no worker and with one or more differ; with one and with more they do not.
+_ZSTD_WORKERS = 2
+
+
+class Compression(enum.Enum):
+    """How a layer's archive is compressed."""
+
+    GZIP = "gzip"
+    ZSTD = "zstd"
+    NONE = "none"
+
+    @property
+    def media_type(self) -> str:
+        """The media type of such a layer."""
+        return {
+            Compression.GZIP: media_types.LAYER_GZIP,
+            Compression.ZSTD: media_types.LAYER_ZSTD,
+            Compression.NONE: media_types.LAYER,
+        }[self]
+
+
+def compress(blocks: Iterable[bytes], compression: Compression, *, threads: int = 1) -> Iterator[bytes]:
+    """The compressed bytes of an archive that comes in blocks of `MEMBER_SIZE` bytes, the last one shorter.
+
+    Args:
+        blocks: The archive. Every block but the last has exactly `MEMBER_SIZE` bytes.
+        compression: The codec.
+        threads: How many threads work for gzip; the bytes are the same for any number.
+    """
+    if compression is Compression.NONE:
+        return iter(blocks)
+    if compression is Compression.ZSTD:
+        return _zstd(blocks)
+    return _gzip(blocks, threads)
+
+
+def _gzip(blocks: Iterable[bytes], threads: int) -> Iterator[bytes]:
+    from deflate import gzip_compress
+
+    if threads <= 1:
+        for block in blocks:
+            yield bytes(gzip_compress(block, GZIP_LEVEL))
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    window: deque[Future[bytearray]] = deque()
+    with ThreadPoolExecutor(threads, thread_name_prefix="gzip") as pool:
+        try:
+            for block in blocks:
+                window.append(pool.submit(gzip_compress, block, GZIP_LEVEL))
+                if len(window) > 2 * threads:
+                    yield bytes(window.popleft().result())
+            while window:
+                yield bytes(window.popleft().result())
+        finally:
+            for future in window:
+                future.cancel()
+
+
+def _zstd(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    import zstandard
+
+    codec = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=_ZSTD_WORKERS, write_checksum=True).compressobj()
+    for block in blocks:
+        if data := codec.compress(block):
+            yield data
+    yield codec.flush()

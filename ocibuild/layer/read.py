@@ -1,0 +1,268 @@
+"""Reading layers: members of a tar archive, one by one, in bounded memory.
+
+The archive is hostile: headers are checked, names and records bounded, and nothing touches a file system here.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+from ocibuild.errors import LayerError, OcibuildError
+from ocibuild.oci import media_types
+
+from .tar import BLOCK
+
+__all__ = ["Member", "open_layer", "read_members"]
+
+MEMBER_LIMIT = 1_000_000
+_RECORDS_LIMIT = 1024 * 1024
+_WINDOW_LIMIT = 128 * 1024 * 1024
+_KINDS = {
+    "0": "file", "\0": "file", "7": "file", "1": "hardlink", "2": "symlink", "3": "char", "4": "block", "5": "directory",
+    "6": "fifo",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One member of a layer's archive, as its headers describe it.
+
+    Attributes:
+        path: The name as written, without a trailing slash.
+        kind: file, directory, symlink, hardlink, char, block or fifo.
+        size: The bytes of its content.
+        link: The target of a link.
+        pax: The pax records that hold for it.
+    """
+
+    path: str
+    kind: str
+    size: int
+    mode: int
+    mtime: int
+    uid: int
+    gid: int
+    uname: str
+    gname: str
+    link: str
+    pax: dict[str, str] = field(default_factory=dict)
+
+
+def open_layer(stream: BinaryIO, media_type: str) -> BinaryIO:
+    """The uncompressed archive inside a layer blob, as a stream that raises `LayerError` where it is damaged.
+
+    Raises:
+        LayerError: The media type is not a layer's.
+    """
+    if media_type == media_types.LAYER:
+        return stream
+    if media_type in (media_types.LAYER_GZIP, media_types.DOCKER_LAYER_GZIP):
+        return io.BufferedReader(_Decompressed(_GunzipSource(stream)))
+    if media_type == media_types.LAYER_ZSTD:
+        return io.BufferedReader(_Decompressed(_zstd_source(stream)))
+    raise LayerError(f"media type {media_type}", wanted="a tar layer, plain, gzip or zstd")
+
+
+def read_members(stream: BinaryIO) -> Iterator[tuple[Member, BinaryIO]]:
+    """Each member of an archive and a reader of its content, which is good until the next member is asked for.
+
+    Reads ustar, pax and GNU archives.
+
+    Raises:
+        LayerError: The bytes are not such an archive, or exceed a bound.
+    """
+    globals_: dict[str, str] = {}
+    records: dict[str, str] = {}
+    for _ in range(MEMBER_LIMIT):
+        block = _read_block(stream)
+        if block is None:
+            return
+        kind = chr(block[156])
+        size = _number(block[124:136])
+        if kind in "xgLK":
+            if size > _RECORDS_LIMIT:
+                raise LayerError(f"{size} bytes of extended headers", wanted=f"at most {_RECORDS_LIMIT}")
+            data = _read_exactly(stream, size + -size % BLOCK)[:size]
+            if kind in "xg":
+                (records if kind == "x" else globals_).update(_parse_records(data))
+            else:
+                records["path" if kind == "L" else "linkpath"] = _text(data.rstrip(b"\0"))
+            continue
+        member = _member(block, kind, {**globals_, **records})
+        records = {}
+        content = _Content(stream, member.size)
+        yield member, io.BufferedReader(content)
+        content.drain()
+        _read_exactly(stream, -member.size % BLOCK)
+    raise LayerError(f"more than {MEMBER_LIMIT} members")
+
+
+def _member(block: bytes, kind: str, pax: dict[str, str]) -> Member:
+    if kind not in _KINDS:
+        raise LayerError(f"a member of type {kind!r}", wanted="files, folders and links")
+    name = _text(block[0:100].split(b"\0")[0])
+    if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500].split(b"\0")[0])):
+        name = f"{prefix}/{name}"
+    path = pax.get("path", name)
+    has_content = _KINDS[kind] == "file" and not path.endswith("/")
+    return Member(
+        path=path.rstrip("/"),
+        kind="directory" if kind in "0\0" and path.endswith("/") else _KINDS[kind],
+        size=(_decimal(pax["size"]) if "size" in pax else _number(block[124:136])) if has_content else 0,
+        mode=_number(block[100:108]) & 0o7777,
+        uid=_number(block[108:116]),
+        gid=_number(block[116:124]),
+        mtime=_number(block[136:148]),
+        uname=_text(block[265:297].split(b"\0")[0]),
+        gname=_text(block[297:329].split(b"\0")[0]),
+        link=pax.get("linkpath", _text(block[157:257].split(b"\0")[0])),
+        pax=pax,
+    )
+
+
+def _read_block(stream: BinaryIO) -> bytes | None:
+    """The next header block, its checksum verified; None at the end of the archive, whose padding is read too."""
+    block = _read_exactly(stream, BLOCK, or_end=True)
+    if not block.strip(b"\0"):
+        while rest := stream.read(BLOCK * 128):
+            if rest.strip(b"\0"):
+                raise LayerError("bytes after the end of the archive")
+        return None
+    expected = sum(block[:148]) + sum(block[156:]) + 8 * 0x20
+    if _number(block[148:156]) != expected:
+        raise LayerError("a tar header with a wrong checksum", hint="The layer is damaged or is not a tar archive.")
+    return block
+
+
+def _read_exactly(stream: BinaryIO, size: int, *, or_end: bool = False) -> bytes:
+    data = b""
+    while len(data) < size:
+        chunk = stream.read(size - len(data))
+        if not chunk:
+            if or_end and not data:
+                return b""
+            raise LayerError("the archive ends in the middle of a member")
+        data += chunk
+    return data
+
+
+def _number(raw: bytes) -> int:
+    if raw[0] & 0x80:
+        value = int.from_bytes(bytes([raw[0] & 0x7F]) + raw[1:], "big")
+        if raw[0] & 0x40 or value >= 2**62:
+            raise LayerError("a negative or impossible number in a tar header")
+        return value
+    digits = raw.strip(b" \0")
+    if digits.strip(b"01234567"):
+        raise LayerError(f"{raw!r} in a tar header", wanted="an octal number")
+    return int(digits or b"0", 8)
+
+
+def _decimal(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):  # noqa: PLR2004
+        raise LayerError(f"pax size {text[:40]!r}", wanted="a decimal number")
+    return int(text)
+
+
+def _text(raw: bytes) -> str:
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise LayerError(f"a name that is not UTF-8: {raw[:80]!r}") from None
+
+
+def _parse_records(data: bytes) -> dict[str, str]:
+    records: dict[str, str] = {}
+    while data:
+        length_text, space, _ = data[:20].partition(b" ")
+        length = int(length_text) if space and length_text.isdigit() else 0
+        record = data[len(length_text) + 1 : length]
+        key, equals, value = record.partition(b"=")
+        if length > len(data) or not equals or not value.endswith(b"\n"):
+            raise LayerError("a damaged pax record")
+        if key in (b"path", b"linkpath") and b"\0" in value:
+            raise LayerError("a NUL in a pax path")
+        # Values of vendor records (extended attributes) may be any bytes; paths must be text.
+        records[_text(key)] = _text(value[:-1]) if key in (b"path", b"linkpath") else value[:-1].decode(errors="replace")
+        data = data[length:]
+    return records
+
+
+class _Content(io.RawIOBase):
+    """The content of one member: a window on the archive's stream."""
+
+    def __init__(self, stream: BinaryIO, size: int) -> None:
+        self._stream, self._left = stream, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data = self._stream.read(min(len(buffer), self._left)) if self._left else b""
+        if self._left and not data:
+            raise LayerError("the archive ends in the middle of a member")
+        self._left -= len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def drain(self) -> None:
+        while self._left:
+            self._left -= len(_read_exactly(self._stream, min(self._left, 1024 * 1024)))
+
+
+class _GunzipSource:
+    """Joined gzip members, decompressed in bounded pieces."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._codec = zlib.decompressobj(wbits=31)
+        self._pending = b""
+        self._begun = False
+
+    def read(self, size: int) -> bytes:
+        while True:
+            if self._codec.eof:
+                self._pending = self._codec.unused_data
+                self._codec = zlib.decompressobj(wbits=31)
+                self._begun = False
+            data = self._pending or self._stream.read(256 * 1024)
+            if not data:
+                if self._begun:
+                    raise LayerError("a gzip member that ends too early")
+                return b""
+            self._begun = True
+            out = self._codec.decompress(data, size)
+            self._pending = self._codec.unconsumed_tail
+            if out:
+                return out
+
+
+def _zstd_source(stream: BinaryIO) -> BinaryIO:
+    import zstandard
+
+    codec = zstandard.ZstdDecompressor(max_window_size=_WINDOW_LIMIT)
+    return codec.stream_reader(stream, read_across_frames=True)
+
+
+class _Decompressed(io.RawIOBase):
+    """A decompressor as a stream whose every failure is a `LayerError`."""
+
+    def __init__(self, source: _GunzipSource | BinaryIO) -> None:
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        try:
+            data = self._source.read(len(buffer))
+        except OcibuildError:
+            raise
+        except Exception as error:  # zlib.error, ZstdError, and what else a codec has: one kind for the caller
+            raise LayerError(f"compressed data that is damaged: {error}") from error
+        buffer[: len(data)] = data
+        return len(data)

@@ -1,0 +1,92 @@
+"""Reading a folder of files into entries."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from ocibuild.errors import EntryError, NotFoundError
+
+from .entry import Directory, Entry, File, Symlink
+
+__all__ = ["read_tree"]
+
+_KINDS = {
+    stat.S_IFBLK: "a block device",
+    stat.S_IFCHR: "a character device",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+}
+
+
+def read_tree(folder: Path) -> list[Entry]:
+    """The entries below a folder, sorted, modes as 0755 where the owner may execute and 0644 elsewhere.
+
+    Symbolic links stay links when their target is inside the folder. Files with several names become copies. Files are
+    read later, when a layer is built.
+
+    Raises:
+        NotFoundError: There is no such folder.
+        EntryError: A device, socket or pipe, a name that is not UTF-8, something that cannot be read, or a link that
+            leaves the folder or leads to nothing.
+    """
+    if not folder.is_dir():
+        raise NotFoundError("no such folder", where=folder)
+    root = os.fsencode(folder)
+    real_root = os.path.realpath(root)
+    return sorted(_walk(root, "", real_root), key=lambda entry: entry.path.encode())
+
+
+def _walk(folder: bytes, below: str, real_root: bytes) -> Iterator[Entry]:
+    try:
+        with os.scandir(folder) as scan:
+            items = list(scan)
+    except OSError as error:
+        raise EntryError(f"cannot be read: {error.strerror}", where=os.fsdecode(folder)) from error
+    for item in items:
+        try:
+            path = below + item.name.decode()
+        except UnicodeDecodeError:
+            raise EntryError(
+                f"a name that is not UTF-8: {item.name!r}", where=os.fsdecode(folder), hint="Rename the file."
+            ) from None
+        if item.is_dir(follow_symlinks=False):
+            yield Directory(path=path)
+            yield from _walk(item.path, path + "/", real_root)
+        elif item.is_symlink():
+            yield Symlink(path=path, target=_target(item.path, real_root))
+        else:
+            yield _file(item, path)
+
+
+def _file(item: os.DirEntry[bytes], path: str) -> File:
+    where = os.fsdecode(item.path)
+    status = item.stat(follow_symlinks=False)
+    if not stat.S_ISREG(status.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "neither file, folder nor link")
+        raise EntryError(kind, wanted="files, folders and symbolic links", where=where, hint="Remove it.")
+    if status.st_mode & (stat.S_ISUID | stat.S_ISGID):
+        raise EntryError("a set-id bit", where=where, hint="Clear it: chmod ug-s.")
+    mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
+    return File(path=path, content=Path(where), size=status.st_size, mode=mode)
+
+
+def _target(link: bytes, real_root: bytes) -> str:
+    where = os.fsdecode(link)
+    raw = os.readlink(link)
+    shown = os.fsdecode(raw)
+    real = os.path.realpath(link)
+    if os.path.isabs(raw) or not (real == real_root or real.startswith(os.path.join(real_root, b""))):
+        raise EntryError(
+            f"a symbolic link to {shown}, which is outside the tree",
+            where=where,
+            hint="Copy the file into the tree, or make the link relative.",
+        )
+    if not os.path.exists(link):
+        raise EntryError(f"a symbolic link to {shown}, which does not exist", where=where, hint="Remove the link.")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise EntryError(f"a link target that is not UTF-8: {raw!r}", where=where) from None
