@@ -1,0 +1,44 @@
+"""ocibuild assembles OCI images of PostgreSQL extensions without a Docker daemon.
+
+An `Artifact` is a root descriptor and a source of every blob it reaches. A `Store` holds blobs: `MemoryStore`,
+`LayoutStore`, `ArchiveStore`. `build_layer`, `build_image` and `build_index` make artifacts, `copy` moves them.
+`ocibuild.postgres` knows what a PostgreSQL extension is.
+"""
+
+from __future__ import annotations
+
+from .errors import OcibuildError
+from .image import build_image, build_index
+from .layer import Compression, Directory, File, Layer, Symlink, build_layer, read_tree
+from .locations import open_artifact, open_store
+from .oci import Descriptor, Digest, Platform, Reference
+from .store import ArchiveStore, Artifact, LayoutStore, LocalStore, MemoryStore, Store, copy
+
+__all__ = [
+    "ArchiveStore",
+    "Artifact",
+    "Compression",
+    "Descriptor",
+    "Digest",
+    "Directory",
+    "File",
+    "Layer",
+    "LayoutStore",
+    "LocalStore",
+    "MemoryStore",
+    "OcibuildError",
+    "Platform",
+    "Reference",
+    "Store",
+    "Symlink",
+    "__version__",
+    "build_image",
+    "build_index",
+    "build_layer",
+    "copy",
+    "open_artifact",
+    "open_store",
+    "read_tree",
+]
+
+__version__ = "0.1.0.dev0"

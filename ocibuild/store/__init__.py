@@ -1,0 +1,25 @@
+"""Stores hold blobs by digest and name some with tags; `copy` moves artifacts between any two of them."""
+
+from .archive import ArchiveStore
+from .base import Artifact, Fetcher, LocalStore, Store
+from .docker import DockerArchiveWriter
+from .graph import copy, find_platform, read_blob, walk
+from .layout import LayoutStore
+from .memory import MemoryStore
+from .spool import Spool
+
+__all__ = [
+    "ArchiveStore",
+    "Artifact",
+    "DockerArchiveWriter",
+    "Fetcher",
+    "LayoutStore",
+    "LocalStore",
+    "MemoryStore",
+    "Spool",
+    "Store",
+    "copy",
+    "find_platform",
+    "read_blob",
+    "walk",
+]

@@ -1,0 +1,271 @@
+"""OCI archives: a layout in one tar file.
+
+What is written goes to a temporary layout beside the file. When the store is closed without an error it becomes one tar
+archive of format 1 (members sorted, one mtime), which replaces the file at once.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+
+from ocibuild.errors import ContentError, LayerError, LayoutError, NotFoundError
+from ocibuild.layer.entry import Entry, File
+from ocibuild.layer.plan import plan
+from ocibuild.layer.read import read_members
+from ocibuild.layer.tar import tar_chunks
+from ocibuild.oci import Descriptor, Digest, Index
+from ocibuild.oci.annotations import CONTAINERD_NAME, REF_NAME
+from ocibuild.oci.canonical import DOCUMENT_LIMIT, decode
+
+from .blobs import FileWriter
+from .files import Staging, store_errors, sync_folder
+from .layout import LayoutStore
+from .verify import verifying
+
+__all__ = ["ArchiveStore", "write_archive"]
+
+_BLOB = re.compile(r"blobs/(sha256/[a-f0-9]{64}|sha512/[a-f0-9]{128})")
+
+
+class ArchiveStore:
+    """An archive file as a store.
+
+    Args:
+        path: The file; it need not exist.
+        name: The image's full reference, kept for `ctr`, k3s and kind (`io.containerd.image.name`), without its tag.
+
+    Raises:
+        LayoutError: The file exists and is not an OCI archive.
+
+    Example:
+        >>> import tempfile, ocibuild
+        >>> image = ocibuild.build_image([], platform=ocibuild.Platform.parse("linux/amd64"))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with ArchiveStore(Path(folder) / "out.tar") as archive:
+        ...         _ = ocibuild.copy(image, archive, tags=["1.0"])
+        ...     list(ArchiveStore(Path(folder) / "out.tar").tags())
+        ['1.0']
+    """
+
+    def __init__(self, path: Path | str, *, name: str | None = None) -> None:
+        self.path = Path(path)
+        self._name = name
+        self._staging: Staging | None = None
+        self._layout: LayoutStore | None = None
+        self._offsets: dict[str, tuple[int, int]] = {}
+        if self.path.exists():
+            self._offsets = _scan(self.path)
+            self._read("oci-layout", 1024)
+            self.index()
+
+    def fetch(self, descriptor: Descriptor) -> BinaryIO:
+        """See `Fetcher.fetch`."""
+        if self._layout is not None:
+            try:
+                return self._layout.fetch(descriptor)
+            except NotFoundError:
+                pass
+        key = f"blobs/{descriptor.digest.algorithm}/{descriptor.digest.encoded}"
+        if key not in self._offsets:
+            raise NotFoundError("no such blob in the archive", where=descriptor.digest)
+        return verifying(self._open(key), descriptor, where=f"{self.path}, {descriptor.digest}")
+
+    def exists(self, descriptor: Descriptor) -> bool:
+        """See `Store.exists`."""
+        if self._layout is not None and self._layout.exists(descriptor):
+            return True
+        try:
+            with self.fetch(descriptor) as stream:
+                while stream.read(1024 * 1024):
+                    pass
+        except (NotFoundError, ContentError):
+            return False
+        return True
+
+    def push(self, descriptor: Descriptor, content: BinaryIO) -> None:
+        """See `Store.push`."""
+        self._writable().push(descriptor, content)
+
+    @contextmanager
+    def ingest(self) -> Iterator[FileWriter]:
+        """See `LocalStore.ingest`."""
+        with self._writable().ingest() as writer:
+            yield writer
+
+    def resolve(self, name: str) -> Descriptor:
+        """See `Store.resolve`."""
+        if ":" not in name:
+            tags = self.tags()
+            if name not in tags:
+                raise NotFoundError(f"no tag {name!r}", wanted=f"one of: {', '.join(tags) or 'none'}", where=self.path)
+            return tags[name]
+        for item in self.index().manifests:
+            if item.digest == Digest(name):
+                return item.bare
+        raise NotFoundError(f"no image {name}", where=self.path)
+
+    def tag(self, descriptor: Descriptor, name: str) -> None:
+        """See `Store.tag`."""
+        self._writable().tag(descriptor, name)
+
+    def tags(self) -> dict[str, Descriptor]:
+        """See `LocalStore.tags`."""
+        found = [((item.annotations or {}).get(REF_NAME), item.bare) for item in self.index().manifests]
+        return {name: item for name, item in sorted((n, i) for n, i in found if n is not None)}
+
+    def referrers(self, descriptor: Descriptor, *, artifact_type: str | None = None) -> list[Descriptor]:
+        """See `Store.referrers`."""
+        return LayoutStore.referrers(self, descriptor, artifact_type=artifact_type)  # type: ignore[arg-type]
+
+    def index(self) -> Index:
+        """The archive's `index.json`, with what was added since it was opened.
+
+        Raises:
+            NotFoundError: There is no archive yet.
+        """
+        if self._layout is not None:
+            return self._layout.index()
+        if not self._offsets:
+            raise NotFoundError("no OCI archive", where=self.path)
+        return decode(self._read("index.json", DOCUMENT_LIMIT), Index, where=f"{self.path}, index.json")
+
+    def close(self) -> None:
+        """Write the archive, if anything was put into the store."""
+        if self._layout is None or self._staging is None:
+            return
+        try:
+            if self._name:
+                self._add_names()
+            self._layout.close()
+            write_archive(self._layout.path, self.path, staging=self._staging.path)
+        finally:
+            self.discard()
+        self._offsets = _scan(self.path)
+
+    def discard(self) -> None:
+        """Forget what was put into the store since it was opened; the file stays as it was."""
+        if self._layout is not None:
+            self._layout.close()
+        if self._staging is not None:
+            self._staging.close()
+        self._layout = self._staging = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.discard() if error is not None else self.close()
+
+    def _writable(self) -> LayoutStore:
+        if self._layout is None:
+            with store_errors(self.path):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                self._staging = Staging(self.path.parent, self.path.name)
+                layout = LayoutStore(self._staging.path / "layout", sync=False)
+                for key in sorted(self._offsets):
+                    if _BLOB.fullmatch(key):
+                        self._import(layout, key)
+                for item in self.index().manifests if self._offsets else ():
+                    layout.add(item)
+            self._layout = layout
+        return self._layout
+
+    def _import(self, layout: LayoutStore, key: str) -> None:
+        algorithm, _, encoded = key.removeprefix("blobs/").partition("/")
+        descriptor = Descriptor(
+            media_type="application/octet-stream",
+            digest=Digest(f"{algorithm}:{encoded}"),
+            size=self._offsets[key][1],
+        )
+        layout.push(descriptor, self._open(key))
+
+    def _add_names(self) -> None:
+        layout = self._writable()
+        for tag, descriptor in layout.tags().items():
+            entry = descriptor.with_annotation(CONTAINERD_NAME, f"{self._name}:{tag}")
+            layout.add(entry.with_annotation(REF_NAME, tag))
+
+    def _read(self, key: str, limit: int) -> bytes:
+        if key not in self._offsets:
+            raise LayoutError(f"a tar archive without {key}", wanted="an OCI archive", where=self.path)
+        with self._open(key) as stream:
+            data = stream.read(limit + 1)
+        if len(data) > limit:
+            raise LayoutError(f"an archive whose {key} is larger than {limit} bytes", where=self.path)
+        return data
+
+    def _open(self, key: str) -> BinaryIO:
+        offset, size = self._offsets[key]
+        with store_errors(self.path):
+            stream = open(self.path, "rb", buffering=0)  # noqa: SIM115 - the window closes it
+            stream.seek(offset)
+        return io.BufferedReader(_Window(stream, size))
+
+
+class _Window(io.RawIOBase):
+    """A stretch of a file."""
+
+    def __init__(self, stream: io.FileIO, size: int) -> None:
+        self._stream, self._left = stream, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data = self._stream.read(min(len(buffer), self._left)) or b""
+        self._left -= len(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def _scan(path: Path) -> dict[str, tuple[int, int]]:
+    """Where each file of an archive begins, and its size."""
+    found: dict[str, tuple[int, int]] = {}
+    try:
+        with open(path, "rb") as stream:
+            for member, _ in read_members(stream):
+                name = member.path.removeprefix("./")
+                if member.kind == "file":
+                    if name in found:
+                        raise LayoutError(f"{name} twice in an archive", where=path)
+                    found[name] = (stream.tell(), member.size)
+    except LayerError as error:
+        raise LayoutError(f"not a readable tar archive: {error.found}", wanted="an OCI archive", where=path) from None
+    except OSError as error:
+        if isinstance(error, LayoutError):
+            raise
+        raise LayoutError(f"cannot be read: {error.strerror}", where=path) from error
+    if "oci-layout" not in found or "index.json" not in found:
+        raise LayoutError("a tar archive without oci-layout and index.json", wanted="an OCI archive", where=path)
+    return found
+
+
+def write_archive(folder: Path, path: Path, *, staging: Path, also: tuple[Entry, ...] = ()) -> None:
+    """Write the files of a layout, and others, as one sorted tar archive that replaces `path` at once."""
+    entries: list[Entry] = [
+        File(path=file.relative_to(folder).as_posix(), content=file)
+        for file in folder.rglob("*")
+        if file.is_file()
+    ]
+    temporary = staging / "archive.tar"
+    with store_errors(path):
+        with open(temporary, "wb") as stream:
+            for chunk in tar_chunks(plan([*entries, *also])):
+                stream.write(chunk)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+        sync_folder(path.parent)

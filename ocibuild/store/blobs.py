@@ -1,0 +1,149 @@
+"""A folder of blobs, `<algorithm>/<hex>`: the `blobs` of a layout, and the spool's."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ocibuild.errors import ContentError, NotFoundError
+from ocibuild.oci import Descriptor, Digest
+
+from .files import store_errors
+from .verify import verifying
+
+__all__ = ["BlobFolder", "FileWriter"]
+
+_CHUNK = 1024 * 1024
+
+
+class BlobFolder:
+    """Blobs by digest. A blob that is present is believed once its bytes have been hashed in this process."""
+
+    def __init__(self, path: Path, *, sync: bool = True) -> None:
+        self.path = path
+        self._sync = sync
+        self._verified: dict[Digest, tuple[int, int, int]] = {}
+        self._count = 0
+        self._lock = threading.Lock()
+
+    def blob_path(self, digest: Digest) -> Path:
+        """Where a blob is or would be; a digest is validated, so the path stays inside."""
+        return self.path / digest.algorithm / digest.encoded
+
+    def open(self, descriptor: Descriptor) -> BinaryIO:
+        """A verifying reader.
+
+        Raises:
+            NotFoundError: The blob is not here.
+        """
+        path = self.blob_path(descriptor.digest)
+        try:
+            with store_errors(path):
+                stream = open(path, "rb", buffering=0)  # noqa: SIM115 - the reader closes it
+        except OSError as error:
+            if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+                raise NotFoundError(
+                    "no such blob in the layout", where=descriptor.digest, hint="Copy the image here again."
+                ) from None
+            raise
+        return verifying(stream, descriptor)
+
+    def exists(self, descriptor: Descriptor) -> bool:
+        """Whether the blob is present with the right bytes; a damaged one is not, and is replaced when pushed."""
+        try:
+            status = self.blob_path(descriptor.digest).stat()
+        except OSError:
+            return False
+        if status.st_size != descriptor.size:
+            return False
+        state = (status.st_ino, status.st_size, status.st_mtime_ns)
+        with self._lock:
+            if self._verified.get(descriptor.digest) == state:
+                return True
+        try:
+            with self.open(descriptor) as stream:
+                while stream.read(_CHUNK):
+                    pass
+        except (ContentError, NotFoundError, OSError):
+            return False
+        with self._lock:
+            self._verified[descriptor.digest] = state
+        return True
+
+    @contextmanager
+    def ingest(self, staging: Path) -> Iterator[FileWriter]:
+        """A writer whose file lies in the staging folder until it is committed."""
+        with self._lock:
+            self._count += 1
+            temporary = staging / f"blob-{self._count}"
+        with store_errors(self.path):
+            writer = FileWriter(temporary, self._commit)
+            try:
+                yield writer
+            finally:
+                writer.discard()
+
+    def put(self, descriptor: Descriptor, content: BinaryIO, staging: Path) -> None:
+        """Keep a blob whose digest is known.
+
+        Raises:
+            DigestMismatchError: The content is another; nothing is kept.
+        """
+        with self.ingest(staging) as writer, verifying(content, descriptor) as stream:
+            while data := stream.read(_CHUNK):
+                writer.write(data)
+            writer.commit_as(descriptor)
+
+    def _commit(self, temporary: Path, stream: BinaryIO, descriptor: Descriptor) -> None:
+        path = self.blob_path(descriptor.digest)
+        stream.flush()
+        if self._sync:
+            os.fsync(stream.fileno())
+        stream.close()
+        path.parent.mkdir(exist_ok=True)
+        os.replace(temporary, path)
+        status = path.stat()
+        with self._lock:
+            self._verified[descriptor.digest] = (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+class FileWriter:
+    """A blob being written: hashed as it comes, renamed to its digest when committed."""
+
+    def __init__(self, temporary: Path, commit: Callable[[Path, BinaryIO, Descriptor], None]) -> None:
+        self._temporary = temporary
+        self._commit = commit
+        self._stream: BinaryIO = open(temporary, "wb", buffering=0)  # noqa: SIM115 - commit or discard closes it
+        self._hasher = hashlib.sha256()
+        self._size = 0
+
+    def write(self, data: bytes) -> int:
+        """Append bytes."""
+        self._hasher.update(data)
+        self._size += len(data)
+        view = memoryview(data)
+        while view:
+            view = view[self._stream.write(view) :]
+        return len(data)
+
+    def commit(self, media_type: str) -> Descriptor:
+        """Make the blob present and give its descriptor."""
+        return self.commit_as(
+            Descriptor(media_type=media_type, digest=Digest.from_hash(self._hasher), size=self._size)
+        )
+
+    def commit_as(self, descriptor: Descriptor) -> Descriptor:
+        """Make the blob present under a descriptor that its bytes are known to have."""
+        self._commit(self._temporary, self._stream, descriptor)
+        return descriptor
+
+    def discard(self) -> None:
+        """Remove what was not committed."""
+        if not self._stream.closed:
+            self._stream.close()
+        self._temporary.unlink(missing_ok=True)

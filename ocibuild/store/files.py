@@ -1,0 +1,148 @@
+"""Files that are there whole or not at all: locks, staging folders, synced writes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ocibuild.errors import StoreError
+
+__all__ = ["Staging", "exclusive", "replace_file", "store_errors", "sync_folder"]
+
+_MARK = ".ocibuild-"
+_GRACE = 60.0
+
+
+@contextmanager
+def store_errors(where: object) -> Iterator[None]:
+    """Turn the system's errors into `StoreError`s that say what to do.
+
+    Raises:
+        StoreError: In place of an `OSError`.
+    """
+    try:
+        yield
+    except StoreError:
+        raise
+    except OSError as error:
+        hint = {
+            errno.ENOSPC: "The disk is full: free some space and run it again.",
+            errno.EDQUOT: "The quota is used up: free some space and run it again.",
+            errno.EFBIG: "The file would be larger than this system or its limits allow.",
+            errno.EACCES: "Check who may write there.",
+            errno.EROFS: "The file system is read-only.",
+            errno.ENOTDIR: "A file stands where a folder is needed.",
+        }.get(error.errno or 0, "")
+        found = f"cannot be written or read: {error.strerror or error}"
+        raise StoreError(found, where=where, hint=hint) from error
+
+
+def _lock(descriptor: int, *, wait: bool) -> bool:
+    """Take the exclusive lock of an open file; False when it is taken and `wait` is not asked for."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        # A byte far beyond the end, so that nobody's reading is barred.
+        os.lseek(descriptor, 2**30, os.SEEK_SET)
+        while True:
+            try:
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+            except OSError:
+                if not wait:
+                    return False
+                time.sleep(0.05)
+            else:
+                return True
+    else:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+
+@contextmanager
+def exclusive(path: Path) -> Iterator[None]:
+    """Hold the lock of an existing file; it is given up when the block or the process ends, however it ends."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        _lock(descriptor, wait=True)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+class Staging:
+    """A temporary folder beside what it will become, locked while its owner lives.
+
+    Folders of the same name whose owner has died are swept when the next one is made.
+    """
+
+    def __init__(self, parent: Path, name: str) -> None:
+        prefix = f".{name}{_MARK}"
+        sweep(parent, prefix)
+        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        _lock(self._lock, wait=True)
+
+    def close(self) -> None:
+        """Remove the folder and what is left in it."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+            shutil.rmtree(self.path, ignore_errors=True)
+
+
+def sweep(parent: Path, prefix: str = f".tmp{_MARK}") -> int:
+    """Remove staging folders whose owner is dead; the number of those whose owner lives."""
+    alive = 0
+    for folder in parent.glob(f"{prefix}*"):
+        try:
+            descriptor = os.open(folder / "lock", os.O_RDWR)
+        except OSError:
+            # No lock file yet: a folder just being made, or one whose maker died at once.
+            with contextlib.suppress(OSError):
+                if time.time() - folder.stat().st_mtime > _GRACE:
+                    shutil.rmtree(folder, ignore_errors=True)
+            continue
+        try:
+            if _lock(descriptor, wait=False):
+                shutil.rmtree(folder, ignore_errors=True)
+            else:
+                alive += 1
+        finally:
+            os.close(descriptor)
+    return alive
+
+
+def replace_file(path: Path, data: bytes, *, staging: Path) -> None:
+    """Put a file in place at once: written and synced in the staging folder, then renamed."""
+    temporary = staging / path.name
+    with open(temporary, "wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder last; where the system cannot sync a folder, nothing is done."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

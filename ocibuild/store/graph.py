@@ -1,0 +1,240 @@
+"""Functions over stores: reading documents, walking what an artifact reaches, copying it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO
+
+from ocibuild.errors import ContentError, DocumentError, NotFoundError, UsageError
+from ocibuild.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform, media_types
+from ocibuild.oci.canonical import DOCUMENT_LIMIT, decode
+from ocibuild.oci.reference import check_tag
+
+from .base import Artifact, Fetcher, Store
+
+__all__ = ["copy", "find_platform", "read_blob", "read_config", "read_document", "referrer_of", "walk"]
+
+GRAPH_LIMIT = 10_000
+
+
+def read_blob(source: Fetcher, descriptor: Descriptor) -> bytes:
+    """A document's bytes, verified.
+
+    Raises:
+        DocumentError: It says it is larger than any document that registries must accept.
+        NotFoundError, DigestMismatchError: As the source's `fetch`.
+    """
+    if descriptor.size > DOCUMENT_LIMIT:
+        raise DocumentError(
+            f"a document of {descriptor.size} bytes", wanted=f"at most {DOCUMENT_LIMIT}", where=descriptor.digest
+        )
+    with source.fetch(descriptor) as stream:
+        return stream.read()
+
+
+def read_document(source: Fetcher, descriptor: Descriptor) -> Manifest | Index | None:
+    """The manifest or index behind a descriptor; None for any other blob.
+
+    Raises:
+        DocumentError: The document is not what its descriptor says.
+    """
+    if descriptor.media_type in media_types.INDEXES:
+        document: Manifest | Index = decode(read_blob(source, descriptor), Index, where=descriptor.digest)
+    elif descriptor.media_type in media_types.MANIFESTS:
+        document = decode(read_blob(source, descriptor), Manifest, where=descriptor.digest)
+    else:
+        return None
+    if document.media_type not in (None, descriptor.media_type):
+        raise DocumentError(
+            f"mediaType {document.media_type}", wanted=f"{descriptor.media_type}, as named", where=descriptor.digest
+        )
+    return document
+
+
+def read_config(source: Fetcher, manifest: Manifest) -> ImageConfig:
+    """The configuration of an image.
+
+    Raises:
+        DocumentError: The manifest is not an image's, or its configuration is damaged.
+    """
+    if manifest.config.media_type not in media_types.CONFIGS:
+        raise DocumentError(f"a configuration of type {manifest.config.media_type}", wanted=media_types.IMAGE_CONFIG)
+    config = decode(read_blob(source, manifest.config), ImageConfig, where=manifest.config.digest)
+    if len(config.rootfs.diff_ids) != len(manifest.layers):
+        raise DocumentError(
+            f"{len(config.rootfs.diff_ids)} diff IDs for {len(manifest.layers)} layers", where=manifest.config.digest
+        )
+    return config
+
+
+def walk(source: Fetcher, root: Descriptor) -> Iterator[Descriptor]:
+    """Every blob the root reaches, each once, children before what names them. `subject` is not followed.
+
+    Raises:
+        ContentError: The graph is larger than any honest one.
+        NotFoundError, DigestMismatchError, DocumentError: A manifest is missing or damaged.
+    """
+    seen: set[Digest] = set()
+    stack: list[tuple[Descriptor, bool]] = [(root, False)]
+    while stack:
+        descriptor, children_done = stack.pop()
+        if children_done:
+            yield descriptor
+            continue
+        # A digest cannot name itself, so a graph of verified manifests has no cycle; `seen` ends shared branches.
+        if descriptor.digest in seen:
+            continue
+        seen.add(descriptor.digest)
+        if len(seen) > GRAPH_LIMIT:
+            raise ContentError(f"more than {GRAPH_LIMIT} blobs reached", where=root.digest)
+        stack.append((descriptor, True))
+        document = read_document(source, descriptor)
+        if document is not None:
+            stack.extend((child, False) for child in reversed(_children(document)))
+
+
+def _children(document: Manifest | Index) -> tuple[Descriptor, ...]:
+    if isinstance(document, Index):
+        return document.manifests
+    return (document.config, *document.layers)
+
+
+def find_platform(artifact: Artifact, platform: Platform) -> Artifact:
+    """The image of one platform: the artifact itself when it is a single image.
+
+    Raises:
+        NotFoundError: No image for it; the message lists the platforms there are.
+    """
+    document = read_document(artifact.source, artifact.root)
+    if isinstance(document, Index):
+        available = [(child.platform, child) for child in document.manifests if child.platform is not None]
+        for candidate, child in available:
+            if candidate.matches(platform):
+                return Artifact(child, artifact.source)
+        names = ", ".join(str(candidate) for candidate, _ in available) or "none"
+    elif isinstance(document, Manifest):
+        found = read_config(artifact.source, document).platform
+        if found.matches(platform):
+            return artifact
+        names = str(found)
+    else:
+        raise UsageError(f"{artifact.root.media_type}", wanted="an image or an index", where=artifact.digest)
+    raise NotFoundError(f"no image for {platform}", wanted=f"one of: {names}", where=artifact.digest)
+
+
+def referrer_of(raw: bytes, descriptor: Descriptor) -> tuple[Descriptor, Descriptor] | None:
+    """For a manifest or index with a `subject`: the subject, and the descriptor to list for it (image-spec, 1.1)."""
+    document: Manifest | Index
+    if descriptor.media_type in media_types.INDEXES:
+        document = decode(raw, Index, where=descriptor.digest)
+    else:
+        document = decode(raw, Manifest, where=descriptor.digest)
+    if document.subject is None:
+        return None
+    artifact_type = document.effective_artifact_type if isinstance(document, Manifest) else document.artifact_type
+    listed = Descriptor(
+        media_type=descriptor.media_type,
+        digest=descriptor.digest,
+        size=descriptor.size,
+        artifact_type=artifact_type,
+        annotations=document.annotations,
+    )
+    return document.subject, listed
+
+
+def copy(
+    artifact: Artifact,
+    store: Store,
+    *,
+    tags: Iterable[str] = (),
+    platform: Platform | None = None,
+    referrers: bool = False,
+    on_progress: Callable[[Descriptor, int], None] | None = None,
+) -> Artifact:
+    """Put an artifact and all it reaches into a store: build, push, pull, export and import are this one function.
+
+    Blobs that are there already are not sent; digests never change; the root and its tags come last, so that nobody
+    sees half an image.
+
+    Args:
+        artifact: What to copy.
+        store: Where to.
+        tags: Names to give it there.
+        platform: Copy only this platform's image out of an index.
+        referrers: Also copy what is attached: every manifest whose `subject` is one of those copied.
+        on_progress: Called with a blob's descriptor and the number of its bytes that were just handled.
+
+    Returns:
+        The copied artifact, with the store as its source.
+
+    Raises:
+        NotFoundError: The artifact, a blob of it, or the platform is not there.
+        DigestMismatchError: A blob is damaged; nothing is tagged.
+        StoreError: The store cannot be written.
+
+    Example:
+        >>> from ocibuild import MemoryStore, build_image, Platform
+        >>> image = build_image([], platform=Platform.parse("linux/amd64"))
+        >>> copy(image, MemoryStore(), tags=["1.0"]).digest == image.digest
+        True
+    """
+    names = [check_tag(tag) for tag in tags]
+    if platform is not None:
+        artifact = find_platform(artifact, platform)
+    source = artifact.source
+    copied: list[Descriptor] = []
+    for descriptor in walk(source, artifact.root):
+        _transfer(source, store, descriptor, on_progress)
+        if descriptor.media_type in media_types.MANIFESTS | media_types.INDEXES:
+            copied.append(descriptor)
+    if referrers:
+        _copy_referrers(source, store, copied, on_progress)
+    for name in names:
+        store.tag(artifact.root, name)
+    return Artifact(artifact.root, store)
+
+
+def _transfer(
+    source: Fetcher, store: Store, descriptor: Descriptor, on_progress: Callable[[Descriptor, int], None] | None
+) -> None:
+    if store.exists(descriptor):
+        if on_progress is not None:
+            on_progress(descriptor, descriptor.size)
+        return
+    with source.fetch(descriptor) as stream:
+        store.push(descriptor, _Counted(stream, descriptor, on_progress) if on_progress else stream)  # type: ignore[arg-type]
+
+
+def _copy_referrers(
+    source: Fetcher,
+    store: Store,
+    subjects: list[Descriptor],
+    on_progress: Callable[[Descriptor, int], None] | None,
+) -> None:
+    if not hasattr(source, "referrers"):
+        raise UsageError("a source that knows no referrers", wanted="an image in a store")
+    seen = {subject.digest for subject in subjects}
+    todo = list(subjects)
+    while todo:
+        for referrer in source.referrers(todo.pop()):
+            if referrer.digest in seen:
+                continue
+            if len(seen) > GRAPH_LIMIT:
+                raise ContentError(f"more than {GRAPH_LIMIT} referrers")
+            seen.add(referrer.digest)
+            for descriptor in walk(source, referrer):
+                _transfer(source, store, descriptor, on_progress)
+            todo.append(referrer)
+
+
+class _Counted:
+    """A reader that tells how far it has come."""
+
+    def __init__(self, stream: BinaryIO, descriptor: Descriptor, tell: Callable[[Descriptor, int], None]) -> None:
+        self._stream, self._descriptor, self._tell = stream, descriptor, tell
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        if data:
+            self._tell(self._descriptor, len(data))
+        return data

@@ -1,0 +1,30 @@
+"""A store that lives as long as the artifact that was built into it."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
+
+from .layout import LayoutStore
+
+__all__ = ["Spool"]
+
+
+class Spool(LayoutStore):
+    """A layout in the system's temporary folder, removed when nothing refers to it any more.
+
+    Example:
+        >>> spool = Spool()
+        >>> with spool.ingest() as blob:
+        ...     _ = blob.write(b"hello")
+        ...     descriptor = blob.commit("text/plain")
+        >>> spool.fetch(descriptor).read()
+        b'hello'
+    """
+
+    def __init__(self) -> None:
+        folder = tempfile.mkdtemp(prefix="ocibuild-spool-")
+        self._finalizer = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        super().__init__(Path(folder) / "layout", sync=False)

@@ -1,0 +1,73 @@
+"""Reading a blob as a stream that is verified while it is read."""
+
+from __future__ import annotations
+
+import io
+from typing import BinaryIO
+
+from ocibuild.errors import DigestMismatchError, StoreError
+from ocibuild.oci import Descriptor, Digest
+
+__all__ = ["VerifyingReader"]
+
+
+class VerifyingReader(io.RawIOBase):
+    """A reader that hands on a blob's last bytes only once its size and digest have been found right.
+
+    Raises:
+        DigestMismatchError: While reading: too few bytes, too many, or other ones.
+        StoreError: While reading: the place they come from cannot be read.
+    """
+
+    def __init__(self, stream: BinaryIO, descriptor: Descriptor, *, where: object = "") -> None:
+        self._stream = stream
+        self._descriptor = descriptor
+        self._where = where or descriptor.digest
+        self._left = descriptor.size
+        self._hasher = descriptor.digest.hasher()
+        self._verified = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        if self._verified:
+            return 0
+        data = self._read(min(len(buffer), self._left)) if self._left else b""
+        if self._left and not data:
+            size = self._descriptor.size
+            raise self._mismatch(f"a blob that ends after {size - self._left} bytes", f"{size} bytes")
+        self._hasher.update(data)
+        self._left -= len(data)
+        if not self._left:
+            self._verify()
+        buffer[: len(data)] = data
+        return len(data)
+
+    def _verify(self) -> None:
+        if self._read(1):
+            raise self._mismatch("a blob with bytes after its end", f"{self._descriptor.size} bytes")
+        digest = Digest.from_hash(self._hasher)
+        if digest != self._descriptor.digest:
+            raise self._mismatch(f"a blob with digest {digest}", self._descriptor.digest)
+        self._verified = True
+
+    def _read(self, size: int) -> bytes:
+        try:
+            return self._stream.read(size)
+        except OSError as error:
+            raise StoreError(f"cannot be read: {error.strerror or error}", where=self._where) from error
+
+    def _mismatch(self, found: str, wanted: str) -> DigestMismatchError:
+        hint = "The blob is damaged: copy the image here again from where it came from."
+        return DigestMismatchError(found, wanted=wanted, where=self._where, hint=hint)
+
+    def close(self) -> None:
+        if not self.closed:
+            self._stream.close()
+        super().close()
+
+
+def verifying(stream: BinaryIO, descriptor: Descriptor, *, where: object = "") -> BinaryIO:
+    """A buffered `VerifyingReader`."""
+    return io.BufferedReader(VerifyingReader(stream, descriptor, where=where), 256 * 1024)
