@@ -1,0 +1,174 @@
+"""Checks: what would go wrong with an extension once it is mounted, all of it at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from .sources import Source
+from .sources.base import content_digest, read_content
+
+__all__ = ["Finding", "Report", "check"]
+
+_TOKEN = re.compile(r"@(?:CARGO_VERSION|GIT_HASH)@")
+_SCRIPT = re.compile(r"(?P<name>.+?)--(?P<first>.+?)(?:--(?P<second>.+))?\.sql")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing a check found.
+
+    Attributes:
+        id: The check's identifier, such as `stale-script`.
+        severity: `error` (the extension would not work), `warning` or `info`.
+        message: What was found.
+        where: The file it is about.
+        hint: What to do.
+    """
+
+    id: str
+    severity: str
+    message: str
+    where: str
+    hint: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """The finding as `--json` prints it."""
+        return {
+            "id": self.id,
+            "severity": self.severity,
+            "message": self.message,
+            "where": self.where,
+            "hint": self.hint,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All findings. True when none is an error."""
+
+    findings: tuple[Finding, ...]
+
+    def __bool__(self) -> bool:
+        return not self.errors
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that forbid publishing."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+
+def check(sources: Iterable[Source]) -> Report:
+    """Every finding on an extension's sources.
+
+    Args:
+        sources: One or several a platform, from `open_source`.
+
+    Returns:
+        A report, true when no finding is an error.
+
+    Example:
+        >>> from ocibuild.postgres import open_source
+        >>> bool(check([open_source("fixtures/packages/amd64/pgrx_hello-pg18")]))
+        True
+    """
+    found = list(sources)
+    findings = [finding for source in found for finding in _each(source)]
+    findings.extend(_platforms(found))
+    order = {"error": 0, "warning": 1, "info": 2}
+    return Report(tuple(sorted(findings, key=lambda item: (order[item.severity], item.where, item.id, item.message))))
+
+
+def _each(source: Source) -> Iterator[Finding]:
+    yield from _tokens(source)
+    for control in source.controls:
+        if control.default_version and not _TOKEN.search(control.default_version):
+            yield from _scripts(source, control.name, control.default_version)
+    for path in source.left_out:
+        yield Finding(
+            id="left-out",
+            severity="warning",
+            message="a file outside the extension's folders; it is not in the image",
+            where=f"{source.where}/{path}",
+            hint="Move it below the share or lib folder if the extension needs it.",
+        )
+
+
+def _tokens(source: Source) -> Iterator[Finding]:
+    for path, file in source.scripts.items():
+        match = _TOKEN.search(path) or _TOKEN.search(read_content(file).decode(errors="replace"))
+        if match is None:
+            continue
+        is_control = path.endswith(".control")
+        yield Finding(
+            id="leftover-token",
+            severity="error" if is_control or _TOKEN.search(path) else "warning",
+            message=f"{match[0]} was not replaced" + (": PostgreSQL would take it for a version" if is_control else ""),
+            where=_where(source, path),
+            hint="Build the tree with cargo pgrx package, which replaces it.",
+        )
+
+
+def _scripts(source: Source, name: str, version: str) -> Iterator[Finding]:
+    reaches = False
+    for path in source.scripts:
+        match = _SCRIPT.fullmatch(path.rpartition("/")[2])
+        if match is None or match["name"] != name:
+            continue
+        reaches = reaches or version in (match["second"], match["first"] if match["second"] is None else None)
+        if match["second"] is None and match["first"] != version:
+            yield _stale(source, path, f"the install script of version {match['first']}", version)
+    for library in source.libraries:
+        stem = library.path.rpartition("/")[2].removesuffix(".so")
+        if stem.startswith(f"{name}-") and stem != f"{name}-{version}":
+            yield _stale(source, library.path, f"the library of version {stem.removeprefix(f'{name}-')}", version)
+    if not reaches:
+        yield Finding(
+            id="missing-script",
+            severity="error",
+            message=f"no script installs {name} {version} or upgrades to it: CREATE EXTENSION would fail",
+            where=_where(source, f"share/extension/{name}--{version}.sql"),
+            hint="Package the tree again.",
+        )
+
+
+def _stale(source: Source, path: str, what: str, version: str) -> Finding:
+    return Finding(
+        id="stale-file",
+        severity="warning",
+        message=f"{what}, while default_version is {version}",
+        where=_where(source, path),
+        hint="cargo pgrx package never empties its folder: delete the folder and package again, unless you mean to ship it.",
+    )
+
+
+def _platforms(sources: Sequence[Source]) -> Iterator[Finding]:
+    by_platform: dict[str, dict[str, tuple[Source, str]]] = {}
+    for source in sources:
+        files = by_platform.setdefault(str(source.platform), {})
+        files.update((path, (source, content_digest(file))) for path, file in source.scripts.items())
+    if not by_platform:
+        return
+    first, *others = sorted(by_platform)
+    for other in others:
+        ours, theirs = by_platform[first], by_platform[other]
+        for path in sorted(ours.keys() | theirs.keys()):
+            if path in ours and path in theirs:
+                if ours[path][1] == theirs[path][1]:
+                    continue
+                message = f"differs between {first} and {other}"
+            else:
+                message = f"only in {first if path in ours else other}, not in {other if path in ours else first}"
+            source = (ours.get(path) or theirs[path])[0]
+            yield Finding(
+                id="platforms-differ",
+                severity="error",
+                message=message,
+                where=_where(source, path),
+                hint="One of the trees is stale: delete both and package again from one commit.",
+            )
+
+
+def _where(source: Source, path: str) -> str:
+    return f"{source.where}: {path}"

@@ -1,0 +1,87 @@
+"""Labels: what an image says about itself, and where each value came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ocibuild.errors import UsageError
+from ocibuild.oci.annotations import DESCRIPTION, LICENSES, SOURCE, TITLE, VERSION, full_key
+
+from .project import Project
+from .sources import Source
+
+__all__ = ["Label", "labels"]
+
+KNOWN = (TITLE, DESCRIPTION, VERSION, LICENSES, SOURCE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Label:
+    """A label's value and where it came from, such as `Cargo.toml`."""
+
+    key: str
+    value: str
+    origin: str
+
+
+def labels(
+    sources: Sequence[Source],
+    *,
+    given: Mapping[str, str] | None = None,
+    recipe: Mapping[str, str] | None = None,
+    project: Project | None = None,
+    name: str | None = None,
+    recipe_origin: str = "recipe",
+) -> dict[str, Label]:
+    """The labels of an extension's image by key: those given, else the recipe's, the crate's, the control file's.
+
+    Args:
+        sources: The extension.
+        given: Keys may be short: `licenses` for `org.opencontainers.image.licenses`.
+        recipe: The same, from a recipe.
+        project: The crate, from `find_project`.
+        name: The image's name, where it is not the extension's.
+        recipe_origin: What to call the recipe.
+
+    Raises:
+        UsageError: A key or value that is no text.
+
+    Example:
+        >>> from ocibuild.postgres import open_source
+        >>> found = labels([open_source("fixtures/packages/amd64/pgrx_hello-pg18")], given={"licenses": "Apache-2.0"})
+        >>> found["org.opencontainers.image.version"].origin
+        'pgrx_hello.control'
+    """
+    found: dict[str, Label] = {}
+
+    def add(key: str, value: str | None, origin: str) -> None:
+        key = full_key(key)
+        if value:
+            found.setdefault(key, _checked(Label(key=key, value=value, origin=origin)))
+
+    for key, value in (given or {}).items():
+        add(key, value, "given")
+    for key, value in (recipe or {}).items():
+        add(key, value, recipe_origin)
+    control = next((source.main_control for source in sources if source.main_control), None)
+    add(TITLE, name, "given")
+    if project is not None:
+        for key, value in project.labels.items():
+            add(key, value, "Cargo.toml")
+    if control is not None:
+        add(TITLE, control.name, f"{control.name}.control")
+        add(DESCRIPTION, control.comment, f"{control.name}.control")
+        add(VERSION, control.default_version, f"{control.name}.control")
+    return dict(sorted(found.items()))
+
+
+def _checked(label: Label) -> Label:
+    if not label.key.strip() or any(ord(character) < 0x20 for character in label.key + label.value):  # noqa: PLR2004
+        raise UsageError(f"the label {label.key!r} = {label.value[:80]!r}", wanted="text without control characters")
+    try:
+        label.value.encode()
+        label.key.encode()
+    except UnicodeEncodeError:
+        raise UsageError(f"the label {label.key!r} = {label.value[:80]!r}", wanted="UTF-8 text") from None
+    return label
