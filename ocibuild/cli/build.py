@@ -1,0 +1,274 @@
+"""Build an image from what cargo pgrx package wrote: one image a platform, one index over them.
+
+A source is the folder that cargo pgrx package wrote, or PLATFORM=FOLDER for a plain tree taken as it is. Without a
+source, the packages under ./target of a pgrx project are taken. Without -o the image goes to dist/NAME.
+
+  ocibuild build target/release/pg_trickle-pg18
+  ocibuild build dist/amd64/pg_trickle-pg18 dist/arm64/pg_trickle-pg18 -o oci-archive:pg_trickle.tar
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ocibuild import postgres
+from ocibuild.cli.render import Node, Style, human_size, message, printable, progress, show_tree, table
+from ocibuild.describe import Description, describe
+from ocibuild.errors import CheckError, UsageError
+from ocibuild.layer import Compression
+from ocibuild.layer.plan import total_size
+from ocibuild.locations import Location, open_store, parse_location
+from ocibuild.oci import Reference
+from ocibuild.oci.annotations import full_key
+from ocibuild.postgres.build import merge
+from ocibuild.postgres.recipe import RECIPE_NAME
+from ocibuild.postgres.tags import tag_fields
+from ocibuild.store import ArchiveStore, copy
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PLATFORM = re.compile(r"([a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?)=(.*)", re.DOTALL)
+_NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("sources", nargs="*", metavar="SOURCE", help="a folder, or PLATFORM=FOLDER for a plain tree")
+    parser.add_argument("-o", "--output", metavar="DEST", help="oci:DIR[:TAG], oci-archive:FILE[:TAG] (default dist/NAME)")
+    parser.add_argument("-t", "--tag", action="append", metavar="T", help="tag or template (default {version})")
+    parser.add_argument("--name", help="the image's name (default: the extension's)")
+    parser.add_argument("--label", action="append", default=[], metavar="K=V", help="label, also an annotation")
+    parser.add_argument("--annotation", action="append", default=[], metavar="K=V", help="annotation only")
+    parser.add_argument(
+        "--compression", choices=[item.value for item in Compression], default="gzip", help="codec of the layers"
+    )
+    parser.add_argument("--created", metavar="TIME", help="RFC 3339 or seconds since 1970 (default $SOURCE_DATE_EPOCH)")
+    parser.add_argument("--check", choices=["error", "warn", "off"], default="error", help="what findings do")
+    parser.add_argument("--threads", type=int, metavar="N", help="compression threads (default: one a core)")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Build and show what was built."""
+    sources = [_open(text) for text in options.sources or _packages(Path())]
+    by_platform = merge(sources)
+    report = postgres.check(sources) if options.check != "off" else postgres.Report(())
+    _show_findings(report, options)
+    if not report and options.check == "error":
+        raise CheckError(
+            f"{len(report.errors)} finding(s) that would break the extension",
+            findings=report.findings,
+            hint="Mend them, or build all the same with --check=warn.",
+        )
+    labels, annotations, name = _metadata(sources, options)
+    created = _created(options.created)
+    version = next((item.value for key, item in labels.items() if key == full_key("version")), None)
+    place, tags = _destination(options, name, version, sources)
+    total = sum(total_size(entries) for entries in by_platform.values())
+    with _open_store(place, options.name) as store, progress("building", total) as advance:
+        image = postgres.build_extension(
+            sources,
+            into=store,
+            labels={key: item.value for key, item in labels.items()},
+            annotations=annotations,
+            compression=Compression(options.compression),
+            created=created,
+            threads=options.threads,
+            on_progress=advance,
+        )
+        copy(image, store, tags=tags)
+        shown = describe(image, files=False)
+    if options.json:
+        print(json.dumps(_to_dict(shown, sources, labels, place, tags, report, name), indent=2, ensure_ascii=False))
+    else:
+        _show(shown, sources, labels, place, tags, Style(no_color=options.no_color))
+    return 0
+
+
+def _open(text: str | Path) -> postgres.Source:
+    match = _PLATFORM.fullmatch(str(text))
+    if match and not os.path.exists(text):
+        return postgres.open_source(match[2], platform=match[1])
+    return postgres.open_source(text)
+
+
+def _packages(folder: Path) -> list[Path]:
+    """The packages of the pgrx project in a folder."""
+    names = [path.stem for path in sorted(folder.glob("*.control"))]
+    found = [
+        path
+        for name in names
+        for pattern in (f"target/*/{name}-pg*", f"target/*/*/{name}-pg*")
+        for path in sorted(folder.glob(pattern))
+        if path.is_dir()
+    ]
+    if not found:
+        raise UsageError(
+            "no source",
+            wanted="a folder that cargo pgrx package wrote",
+            hint="Name one, or run this in a pgrx project after cargo pgrx package.",
+        )
+    return found
+
+
+def _metadata(
+    sources: list[postgres.Source], options: argparse.Namespace
+) -> tuple[dict[str, postgres.Label], dict[str, str], str]:
+    folders = [*(source.where.resolve() for source in sources), Path.cwd()]
+    recipe_path = next((path for folder in folders if (path := postgres.find_recipe(folder))), None)
+    recipe = postgres.read_recipe(recipe_path) if recipe_path else postgres.Recipe()
+    extension = next((source.name for source in sources if source.name), None)
+    projects = (postgres.find_project(folder, extension) for folder in folders) if extension else ()
+    labels = postgres.labels(
+        sources,
+        given=_pairs(options.label, "--label"),
+        recipe=recipe.labels,
+        recipe_origin=RECIPE_NAME,
+        project=next((project for project in projects if project), None),
+        name=options.name or recipe.name,
+    )
+    annotations = {full_key(key): value for key, value in recipe.annotations.items()}
+    annotations |= {full_key(key): value for key, value in _pairs(options.annotation, "--annotation").items()}
+    name = options.name or recipe.name or extension or _tree_name(sources)
+    return labels, annotations, name
+
+
+def _tree_name(sources: Sequence[postgres.Source]) -> str:
+    names = {source.where.resolve().name for source in sources}
+    if len(names) != 1:
+        raise UsageError(f"sources named {', '.join(sorted(names))}", wanted="a name for the image", hint="Add --name.")
+    return names.pop()
+
+
+def _pairs(items: list[str], flag: str) -> dict[str, str]:
+    found = {}
+    for item in items:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{flag} {item!r}", wanted="KEY=VALUE")
+        found[key] = value
+    return found
+
+
+def _created(flag: str | None) -> int | None:
+    text = flag if flag is not None else os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    where = "--created" if flag is not None else "SOURCE_DATE_EPOCH"
+    if text.isascii() and text.isdigit():
+        return int(text[:20])
+    if flag is not None:
+        from datetime import datetime
+
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            moment = None
+        if moment is not None and moment.tzinfo is not None:
+            return int(moment.timestamp())
+    wanted = "seconds since 1970" + (", or a date and time with its zone" if flag is not None else "")
+    raise UsageError(f"the time {text!r}", wanted=wanted, where=where)
+
+
+def _destination(
+    options: argparse.Namespace, name: str, version: str | None, sources: Sequence[postgres.Source]
+) -> tuple[Location, list[str]]:
+    default = Path("dist") / (_NOT_IN_NAME.sub("-", name.rpartition("/")[2]) or "image")
+    place = parse_location(options.output) if options.output else Location(transport="oci", path=str(default))
+    if place.transport not in ("oci", "oci-archive"):
+        raise UsageError(f"{place}", wanted="oci:DIR or oci-archive:FILE", hint="Build there, then copy.")
+    if place.name and ":" in place.name:
+        raise UsageError("a digest in the destination", wanted="a tag", where=place)
+    major = next((source.major for source in sources if source.major), None)
+    templates = options.tag or ([place.name] if place.name else ["{version}" if version else "latest"])
+    fields = tag_fields(version, major)
+    return place, [postgres.expand_tag(template, fields) for template in templates]
+
+
+def _open_store(place: Location, name: str | None) -> Any:
+    if place.transport == "oci-archive" and name and "/" in name:
+        return ArchiveStore(place.path, name=str(Reference.parse(name)))
+    return open_store(place)
+
+
+def _show_findings(report: postgres.Report, options: argparse.Namespace) -> None:
+    style = Style(no_color=options.no_color, stream=sys.stderr)
+    colours = {"error": "red", "warning": "yellow", "info": "cyan"}
+    for finding in report.findings:
+        severity = style(finding.severity, colours[finding.severity], "bold")
+        message(f"{severity} [{finding.id}] {printable(finding.where)}: {printable(finding.message)}")
+        if finding.hint:
+            message(f"  {style(finding.hint, 'dim')}")
+
+
+def _show(
+    shown: Description,
+    sources: Sequence[postgres.Source],
+    labels: dict[str, postgres.Label],
+    place: Location,
+    tags: list[str],
+    style: Style,
+) -> None:
+    title = " ".join(item for item in (_first(sources, "name"), _first(sources, "version")) if item)
+    major = _first(sources, "major")
+    print(style(printable(title or "image"), "bold") + (f" for PostgreSQL {major}" if major else ""))
+    print()
+    rows = [["index", shown.root.digest, ""]]
+    rows += [[str(image.platform), image.descriptor.digest, human_size(image.size)] for image in shown.images]
+    lines = list(table(rows))
+    root = Node(lines[0])
+    for line in lines[1:]:
+        root.add(line)
+    # The tree's branches take three columns, so the index's own line gets as many more before its digest.
+    root.text = root.text.replace("  sha256:", "     sha256:", 1)
+    print("\n".join(show_tree(root)))
+    print()
+    if labels:
+        print("\n".join(table([[_short(item.key), printable(item.value), f"({item.origin})"] for item in labels.values()])))
+    missing = [key for key in ("licenses", "source") if full_key(key) not in labels]
+    if missing:
+        print(style(f"unknown: {', '.join(missing)} (say them with --label KEY=VALUE or in ocibuild.toml)", "dim"))
+    print()
+    for tag in tags:
+        print(f"{style('wrote', 'green')} {place.transport}:{place.path}:{tag}")
+
+
+def _first(sources: Sequence[postgres.Source], attribute: str) -> Any:
+    return next((getattr(source, attribute) for source in sources if getattr(source, attribute)), None)
+
+
+def _short(key: str) -> str:
+    return printable(key.removeprefix("org.opencontainers.image."))
+
+
+def _to_dict(
+    shown: Description,
+    sources: Sequence[postgres.Source],
+    labels: dict[str, postgres.Label],
+    place: Location,
+    tags: list[str],
+    report: postgres.Report,
+    name: str,
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "extension": _first(sources, "name"),
+        "version": _first(sources, "version"),
+        "postgresql": _first(sources, "major"),
+        "digest": shown.root.digest,
+        "destination": f"{place.transport}:{place.path}",
+        "tags": tags,
+        "platforms": [
+            {"platform": str(image.platform), "digest": image.descriptor.digest, "size": image.size}
+            for image in shown.images
+        ],
+        "labels": {item.key: {"value": item.value, "origin": item.origin} for item in labels.values()},
+        "findings": [finding.to_dict() for finding in report.findings],
+    }

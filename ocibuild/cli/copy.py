@@ -1,0 +1,68 @@
+"""Copy an image from one place to another; its digest stays.
+
+  ocibuild copy oci:dist/pg_trickle oci-archive:pg_trickle.tar
+  ocibuild copy oci:dist/pg_trickle:0.2.0 docker-archive:amd64.tar:pg_trickle-ext:0.2.0 --platform linux/amd64
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from ocibuild.cli.render import progress
+from ocibuild.errors import UsageError
+from ocibuild.locations import docker_archive, open_artifact, open_store, parse_location
+from ocibuild.oci import Descriptor, Platform
+from ocibuild.store import Artifact, copy, walk
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """The command's arguments."""
+    parser.add_argument("source", metavar="SRC", help="the image: oci:DIR[:TAG], oci-archive:FILE[:TAG], @sha256:...")
+    parser.add_argument("destination", metavar="DST", help="where to, or docker-archive:FILE[:NAME:TAG]")
+    parser.add_argument("--platform", metavar="P", help="only this platform's image")
+    parser.add_argument("--referrers", action="store_true", help="also what is attached to it")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Copy, and say what and where."""
+    artifact = open_artifact(options.source)
+    place = parse_location(options.destination)
+    platform = Platform.parse(options.platform) if options.platform else None
+    if place.transport == "docker-archive":
+        if options.referrers:
+            raise UsageError("--referrers", wanted="nothing: a Docker archive holds no referrers", where=place)
+        docker_archive(place).write(artifact, platform=platform)
+        return _show(options, artifact, [])
+    if place.name and ":" in place.name:
+        raise UsageError("a digest in the destination", wanted="a tag", where=place)
+    tags = [place.name] if place.name else _names(artifact)
+    total = sum(item.size for item in walk(artifact.source, artifact.root)) if sys.stderr.isatty() else 0
+    with open_store(place) as store, progress("copying", total) as advance:
+
+        def tell(_: Descriptor, size: int) -> None:
+            if advance is not None:
+                advance(size)
+
+        copied = copy(artifact, store, tags=tags, platform=platform, referrers=options.referrers, on_progress=tell)
+    return _show(options, copied, tags)
+
+
+def _names(artifact: Artifact) -> list[str]:
+    """The tags the image has where it comes from."""
+    source = artifact.source
+    found = source.tags() if hasattr(source, "tags") else {}
+    names = [name for name, descriptor in found.items() if descriptor.digest == artifact.digest]
+    if not names:
+        raise UsageError("an image without a tag", wanted="a tag at the destination", where=artifact.digest)
+    return names
+
+
+def _show(options: argparse.Namespace, copied: Artifact, tags: list[str]) -> int:
+    if options.json:
+        result = {"digest": copied.digest, "destination": options.destination, "tags": tags}
+        print(json.dumps(result, indent=2, ensure_ascii=False))
+    else:
+        print(f"{copied.digest} copied to {options.destination}" + (f" as {', '.join(tags)}" if tags else ""))
+    return 0

@@ -1,0 +1,110 @@
+"""What people see: trees and tables that line up, colour on a terminal, progress on long work.
+
+Text that comes from an image is never printed before its control characters are gone.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TextIO
+
+__all__ = ["Node", "Style", "human_size", "message", "printable", "progress", "show_tree", "table"]
+
+_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
+_PROGRESS_FROM = 16 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Node:
+    """A line of a tree and the lines below it."""
+
+    text: str
+    children: list[Node] = field(default_factory=list)
+
+    def add(self, text: str) -> Node:
+        """A new line below this one."""
+        child = Node(text)
+        self.children.append(child)
+        return child
+
+
+class Style:
+    """Colours for a stream; none where it is no terminal, or when they are not wanted."""
+
+    def __init__(self, *, no_color: bool, stream: TextIO | None = None) -> None:
+        self._on = (stream or sys.stdout).isatty() and not no_color and not os.environ.get("NO_COLOR")
+
+    def __call__(self, text: str, *names: str) -> str:
+        """The text in the named colours."""
+        if not self._on:
+            return text
+        return f"\x1b[{';'.join(_CODES[name] for name in names)}m{text}\x1b[0m"
+
+
+def show_tree(node: Node, lead: str = "") -> Iterator[str]:
+    """A tree's lines."""
+    yield node.text
+    for child in node.children:
+        last = child is node.children[-1]
+        below = show_tree(child)
+        yield f"{lead}{'└─ ' if last else '├─ '}{next(below)}"
+        for line in below:
+            yield f"{lead}{'   ' if last else '│  '}{line}"
+
+
+def table(rows: Sequence[Sequence[str]], *, indent: str = "") -> Iterator[str]:
+    """Rows with their columns lined up; the last column is as long as it is."""
+    if not rows:
+        return
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:-1], widths, strict=False)]
+        yield (indent + "  ".join([*cells, row[-1]])).rstrip()
+
+
+def printable(text: str) -> str:
+    """The text on one line, with every character that could steer a terminal written out.
+
+    Example:
+        >>> printable("a\\x1b[31mb")
+        'a\\\\x1b[31mb'
+    """
+    return "".join(item if item.isprintable() else item.encode("unicode_escape", "surrogatepass").decode() for item in text)
+
+
+def human_size(size: float) -> str:
+    """Bytes for people, in powers of ten as container tools print them.
+
+    Example:
+        >>> human_size(328328)
+        '328.3 kB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":  # noqa: PLR2004
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def message(text: str) -> None:
+    """A line on standard error."""
+    print(text, file=sys.stderr)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Callable[[int], None] | None]:
+    """A progress bar on standard error, for work long enough to wait for, on a terminal. None where there is none."""
+    if total < _PROGRESS_FROM or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda size: bar.advance(task, size)
