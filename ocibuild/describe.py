@@ -135,7 +135,13 @@ def _image_dict(image: ImageDescription) -> dict[str, Any]:
                 "size": layer.descriptor.size,
                 "diffID": layer.diff_id,
                 "files": [
-                    {"path": item.path, "type": item.kind, "mode": f"{item.mode:04o}", "size": item.size, "link": item.link}
+                    {
+                        "path": item.path,
+                        "type": item.kind,
+                        "mode": f"{item.mode:04o}",
+                        "size": item.size,
+                        "link": item.link,
+                    }
                     for item in layer.members
                 ],
             }

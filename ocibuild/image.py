@@ -130,7 +130,11 @@ def build_index(
 def _for_platform(root: Descriptor, platform: Platform) -> Descriptor:
     bare = root.bare
     return Descriptor(
-        media_type=bare.media_type, digest=bare.digest, size=bare.size, platform=platform, artifact_type=root.artifact_type
+        media_type=bare.media_type,
+        digest=bare.digest,
+        size=bare.size,
+        platform=platform,
+        artifact_type=root.artifact_type,
     )
 
 

@@ -57,7 +57,7 @@ def parse_location(text: str) -> Location:
         'oci-archive'
         >>> parse_location("dist/x")
         Traceback (most recent call last):
-        ocibuild.errors.UsageError: 'dist/x' names no registry, wanted a host with a dot or port, or localhost...
+        ocibuild.errors.UsageError: 'dist/x' is no file or folder here, and no reference: 'dist/x' names no registry, wanted...
     """
     for transport in ("oci", "oci-archive", "docker-archive"):
         if text.startswith(transport + ":"):
@@ -68,7 +68,11 @@ def parse_location(text: str) -> Location:
     if text.startswith((".", "/")) or _WINDOWS_DRIVE.match(text) or os.path.exists(path) or os.path.exists(text):
         is_archive = path.endswith(".tar") or os.path.isfile(path)
         return _local("oci-archive" if is_archive else "oci", text)
-    return Location(transport="docker", path=str(Reference.parse(text)))
+    try:
+        return Location(transport="docker", path=str(Reference.parse(text)))
+    except UsageError as error:
+        found = f"{text!r} is no file or folder here, and no reference: {error.found}"
+        raise UsageError(found, wanted=error.wanted, hint=error.hint) from None
 
 
 def open_store(location: str | Location) -> LocalStore:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import BinaryIO
 
 from .contents import Placed, file_tree, layer_members, read_image
 from .errors import StoreError
@@ -69,24 +70,35 @@ def _write(image: Artifact, tree: dict[str, Placed], root: Path) -> None:
             (root / path).mkdir(exist_ok=True)
         elif placed.member.kind == "file":
             wanted.setdefault((placed.layer, placed.number), []).append(path)
-    manifest, config = read_image(image)
-    for number, (layer, diff_id) in enumerate(zip(manifest.layers, config.rootfs.diff_ids, strict=True)):
-        if not any(key[0] == number for key in wanted):
-            continue
-        for count, (member, content) in enumerate(layer_members(image.source, layer, diff_id)):
-            paths = wanted.get((number, count), [])
-            for index, path in enumerate(paths):
-                # "x": an existing file (two names that this file system takes for one) is an error, not overwritten.
-                with open(root / path, "xb") as stream:
-                    if index:
-                        with open(root / paths[0], "rb") as first:
-                            shutil.copyfileobj(first, stream)
-                    else:
-                        shutil.copyfileobj(content, stream, 1024 * 1024)
-                os.chmod(root / path, member.mode & 0o777)
+    _write_files(image, wanted, root)
     for path, placed in tree.items():
         if placed.member.kind == "symlink":
             os.symlink(placed.member.link, root / path)
     for path, placed in reversed(tree.items()):
         if placed.member.kind == "directory":
             os.chmod(root / path, placed.member.mode & 0o777)
+
+
+def _write_files(image: Artifact, wanted: dict[tuple[int, int], list[str]], root: Path) -> None:
+    manifest, config = read_image(image)
+    layers = {number for number, _ in wanted}
+    for number, (layer, diff_id) in enumerate(zip(manifest.layers, config.rootfs.diff_ids, strict=True)):
+        if number not in layers:
+            continue
+        for count, (member, content) in enumerate(layer_members(image.source, layer, diff_id)):
+            first: Path | None = None
+            for path in wanted.get((number, count), ()):
+                _write_file(root / path, content, first)
+                os.chmod(root / path, member.mode & 0o777)
+                first = first or root / path
+
+
+def _write_file(path: Path, content: BinaryIO, first: Path | None) -> None:
+    """One file; `first` has the same content already where the image has it under several names."""
+    # "x": an existing file (two names that this file system takes for one) is an error, not overwritten.
+    with open(path, "xb") as stream:
+        if first is None:
+            shutil.copyfileobj(content, stream, 1024 * 1024)
+        else:
+            with open(first, "rb") as copied:
+                shutil.copyfileobj(copied, stream)

@@ -80,9 +80,7 @@ def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespa
     # As Ctrl-C: what was begun is cleaned up.
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = run(options)
-        sys.stdout.flush()
-        return code
+        return _flushed(run(options))
     except OcibuildError as error:
         return _report(error, options)
     except BrokenPipeError:
@@ -102,6 +100,11 @@ def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespa
             file=sys.stderr,
         )
         return 1
+
+
+def _flushed(code: int) -> int:
+    sys.stdout.flush()
+    return code
 
 
 def _report(error: Any, options: argparse.Namespace) -> int:

@@ -14,8 +14,10 @@ import json
 import os
 import re
 import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ocibuild import postgres
 from ocibuild.cli.render import Node, Style, human_size, message, printable, progress, show_tree, table
@@ -25,14 +27,11 @@ from ocibuild.layer import Compression
 from ocibuild.layer.plan import total_size
 from ocibuild.locations import Location, open_store, parse_location
 from ocibuild.oci import Reference
-from ocibuild.oci.annotations import full_key
+from ocibuild.oci.annotations import LICENSES, SOURCE, VERSION, full_key
 from ocibuild.postgres.build import merge
 from ocibuild.postgres.recipe import RECIPE_NAME
 from ocibuild.postgres.tags import tag_fields
 from ocibuild.store import ArchiveStore, copy
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 _PLATFORM = re.compile(r"([a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?)=(.*)", re.DOTALL)
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -42,7 +41,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("sources", nargs="*", metavar="SOURCE", help="a folder, or PLATFORM=FOLDER for a plain tree")
-    parser.add_argument("-o", "--output", metavar="DEST", help="oci:DIR[:TAG], oci-archive:FILE[:TAG] (default dist/NAME)")
+    parser.add_argument(
+        "-o", "--output", metavar="DEST", help="oci:DIR[:TAG], oci-archive:FILE[:TAG] (default dist/NAME)"
+    )
     parser.add_argument("-t", "--tag", action="append", metavar="T", help="tag or template (default {version})")
     parser.add_argument("--name", help="the image's name (default: the extension's)")
     parser.add_argument("--label", action="append", default=[], metavar="K=V", help="label, also an annotation")
@@ -69,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
         )
     labels, annotations, name = _metadata(sources, options)
     created = _created(options.created)
-    version = next((item.value for key, item in labels.items() if key == full_key("version")), None)
+    version = labels[VERSION].value if VERSION in labels else None
     place, tags = _destination(options, name, version, sources)
     total = sum(total_size(entries) for entries in by_platform.values())
     with _open_store(place, options.name) as store, progress("building", total) as advance:
@@ -85,11 +86,68 @@ def run(options: argparse.Namespace) -> int:
         )
         copy(image, store, tags=tags)
         shown = describe(image, files=False)
+    built = _Built(name, sources, shown, labels, place, tags, report)
     if options.json:
-        print(json.dumps(_to_dict(shown, sources, labels, place, tags, report, name), indent=2, ensure_ascii=False))
+        print(json.dumps(built.to_dict(), indent=2, ensure_ascii=False))
     else:
-        _show(shown, sources, labels, place, tags, Style(no_color=options.no_color))
+        print("\n".join(built.lines(Style(no_color=options.no_color))))
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """What came of a build."""
+
+    name: str
+    sources: Sequence[postgres.Source]
+    shown: Description
+    labels: dict[str, postgres.Label]
+    place: Location
+    tags: list[str]
+    report: postgres.Report
+
+    def lines(self, style: Style) -> Iterator[str]:
+        title = " ".join(item for item in (self._first("name"), self._first("version")) if item)
+        major = self._first("major")
+        yield style(printable(title or self.name), "bold") + (f" for PostgreSQL {major}" if major else "")
+        yield ""
+        rows = [[str(item.platform), item.descriptor.digest, human_size(item.size)] for item in self.shown.images]
+        width = max(len(row[0]) for row in rows) + len("├─ ")
+        root = Node(f"{'index'.ljust(width)}  {self.shown.root.digest}")
+        for line in table(rows):
+            root.add(line)
+        yield from show_tree(root)
+        yield ""
+        values = [[_short(item.key), printable(item.value), f"({item.origin})"] for item in self.labels.values()]
+        yield from table(values)
+        missing = [_short(key) for key in (LICENSES, SOURCE) if key not in self.labels]
+        if missing:
+            hint = f"unknown: {', '.join(missing)} (say them with --label KEY=VALUE or in {RECIPE_NAME})"
+            yield style(hint, "dim")
+        yield ""
+        for tag in self.tags:
+            yield f"{style('wrote', 'green')} {self.place.transport}:{self.place.path}:{tag}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "extension": self._first("name"),
+            "version": self._first("version"),
+            "postgresql": self._first("major"),
+            "digest": self.shown.root.digest,
+            "destination": f"{self.place.transport}:{self.place.path}",
+            "tags": self.tags,
+            "platforms": [
+                {"platform": str(item.platform), "digest": item.descriptor.digest, "size": item.size}
+                for item in self.shown.images
+            ],
+            "labels": {item.key: {"value": item.value, "origin": item.origin} for item in self.labels.values()},
+            "findings": [finding.to_dict() for finding in self.report.findings],
+        }
+
+    def _first(self, attribute: str) -> Any:
+        found = (getattr(source, attribute) for source in self.sources)
+        return next((value for value in found if value), None)
 
 
 def _open(text: str | Path) -> postgres.Source:
@@ -208,67 +266,5 @@ def _show_findings(report: postgres.Report, options: argparse.Namespace) -> None
             message(f"  {style(finding.hint, 'dim')}")
 
 
-def _show(
-    shown: Description,
-    sources: Sequence[postgres.Source],
-    labels: dict[str, postgres.Label],
-    place: Location,
-    tags: list[str],
-    style: Style,
-) -> None:
-    title = " ".join(item for item in (_first(sources, "name"), _first(sources, "version")) if item)
-    major = _first(sources, "major")
-    print(style(printable(title or "image"), "bold") + (f" for PostgreSQL {major}" if major else ""))
-    print()
-    rows = [["index", shown.root.digest, ""]]
-    rows += [[str(image.platform), image.descriptor.digest, human_size(image.size)] for image in shown.images]
-    lines = list(table(rows))
-    root = Node(lines[0])
-    for line in lines[1:]:
-        root.add(line)
-    # The tree's branches take three columns, so the index's own line gets as many more before its digest.
-    root.text = root.text.replace("  sha256:", "     sha256:", 1)
-    print("\n".join(show_tree(root)))
-    print()
-    if labels:
-        print("\n".join(table([[_short(item.key), printable(item.value), f"({item.origin})"] for item in labels.values()])))
-    missing = [key for key in ("licenses", "source") if full_key(key) not in labels]
-    if missing:
-        print(style(f"unknown: {', '.join(missing)} (say them with --label KEY=VALUE or in ocibuild.toml)", "dim"))
-    print()
-    for tag in tags:
-        print(f"{style('wrote', 'green')} {place.transport}:{place.path}:{tag}")
-
-
-def _first(sources: Sequence[postgres.Source], attribute: str) -> Any:
-    return next((getattr(source, attribute) for source in sources if getattr(source, attribute)), None)
-
-
 def _short(key: str) -> str:
     return printable(key.removeprefix("org.opencontainers.image."))
-
-
-def _to_dict(
-    shown: Description,
-    sources: Sequence[postgres.Source],
-    labels: dict[str, postgres.Label],
-    place: Location,
-    tags: list[str],
-    report: postgres.Report,
-    name: str,
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "extension": _first(sources, "name"),
-        "version": _first(sources, "version"),
-        "postgresql": _first(sources, "major"),
-        "digest": shown.root.digest,
-        "destination": f"{place.transport}:{place.path}",
-        "tags": tags,
-        "platforms": [
-            {"platform": str(image.platform), "digest": image.descriptor.digest, "size": image.size}
-            for image in shown.images
-        ],
-        "labels": {item.key: {"value": item.value, "origin": item.origin} for item in labels.values()},
-        "findings": [finding.to_dict() for finding in report.findings],
-    }

@@ -1,7 +1,7 @@
 """Copy an image from one place to another; its digest stays.
 
-  ocibuild copy oci:dist/pg_trickle oci-archive:pg_trickle.tar
-  ocibuild copy oci:dist/pg_trickle:0.2.0 docker-archive:amd64.tar:pg_trickle-ext:0.2.0 --platform linux/amd64
+ocibuild copy oci:dist/pg_trickle oci-archive:pg_trickle.tar
+ocibuild copy oci:dist/pg_trickle:0.2.0 docker-archive:amd64.tar:pg_trickle-ext:0.2.0 --platform linux/amd64
 """
 
 from __future__ import annotations

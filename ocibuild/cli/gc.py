@@ -1,6 +1,6 @@
 """Remove the blobs of a layout that no tag and no referrer reaches.
 
-  ocibuild gc dist/pg_trickle
+ocibuild gc dist/pg_trickle
 """
 
 from __future__ import annotations

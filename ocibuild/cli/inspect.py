@@ -1,7 +1,7 @@
 """Show what an image holds: index, manifests, labels, layers, files, and what refers to it.
 
-  ocibuild inspect dist/pg_trickle
-  ocibuild inspect oci-archive:pg_trickle.tar:0.2.0 --json
+ocibuild inspect dist/pg_trickle
+ocibuild inspect oci-archive:pg_trickle.tar:0.2.0 --json
 """
 
 from __future__ import annotations
@@ -40,7 +40,9 @@ def _tree(found: Description, style: Style) -> Node:
         _add_map(root, "annotations", found.annotations, style)
         for image in found.images:
             platform = style(str(image.platform or "no platform"), "bold")
-            _add_image(root.add(f"{platform} {style(image.descriptor.digest, 'cyan')}  {human_size(image.size)}"), image, style)
+            _add_image(
+                root.add(f"{platform} {style(image.descriptor.digest, 'cyan')}  {human_size(image.size)}"), image, style
+            )
     else:
         _add_image(root, found.images[0], style)
     if found.referrers:

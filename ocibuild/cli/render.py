@@ -67,13 +67,15 @@ def table(rows: Sequence[Sequence[str]], *, indent: str = "") -> Iterator[str]:
 
 
 def printable(text: str) -> str:
-    """The text on one line, with every character that could steer a terminal written out.
+    r"""The text on one line, with every character that could steer a terminal written out.
 
     Example:
-        >>> printable("a\\x1b[31mb")
-        'a\\\\x1b[31mb'
+        >>> printable("a\x1b[31mb")
+        'a\\x1b[31mb'
     """
-    return "".join(item if item.isprintable() else item.encode("unicode_escape", "surrogatepass").decode() for item in text)
+    return "".join(
+        item if item.isprintable() else item.encode("unicode_escape", "surrogatepass").decode() for item in text
+    )
 
 
 def human_size(size: float) -> str:
@@ -104,7 +106,13 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None] | None]:
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=total)
         yield lambda size: bar.advance(task, size)

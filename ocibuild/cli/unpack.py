@@ -1,6 +1,6 @@
 """Write the files of an image to a folder that does not exist yet or is empty.
 
-  ocibuild unpack dist/pg_trickle files --platform linux/amd64
+ocibuild unpack dist/pg_trickle files --platform linux/amd64
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def run(options: argparse.Namespace) -> int:
     image = _choose(open_artifact(options.image), Platform.parse(options.platform) if options.platform else None)
     paths = unpack(image, options.folder)
     if options.json:
-        print(json.dumps({"digest": image.digest, "folder": options.folder, "paths": paths}, indent=2, ensure_ascii=False))
+        print(
+            json.dumps({"digest": image.digest, "folder": options.folder, "paths": paths}, indent=2, ensure_ascii=False)
+        )
     else:
         print(f"{len(paths)} files and folders of {image.digest} in {options.folder}")
     return 0

@@ -100,7 +100,10 @@ def _not_elf(head: bytes, where: object) -> ElfError:
     found = next((name for magic, name in _OTHERS.items() if head.startswith(magic)), "")
     hint = "Take the package built for Linux." if found else "Was it copied whole?"
     return ElfError(
-        found or ("an empty file" if not head else "not an ELF file"), wanted="an ELF shared object", where=where, hint=hint
+        found or ("an empty file" if not head else "not an ELF file"),
+        wanted="an ELF shared object",
+        where=where,
+        hint=hint,
     )
 
 
@@ -127,18 +130,12 @@ def _facts(elf: ELFFile, where: object) -> SharedObject:
     for section in elf.iter_sections():
         kind = section["sh_type"]
         if kind == "SHT_DYNAMIC":
-            for tag in _bounded(section.iter_tags(), _TAGS_LIMIT, where):
-                for name in ("needed", "soname", "rpath", "runpath"):
-                    if tag.entry.d_tag == f"DT_{name.upper()}":
-                        tags.setdefault(name, []).append(_text(getattr(tag, name)))
+            for name, value in _tags(_bounded(section.iter_tags(), _TAGS_LIMIT, where)):
+                tags.setdefault(name, []).append(value)
         elif kind == "SHT_GNU_verneed":
-            for library, needs in _bounded(section.iter_versions(), _TAGS_LIMIT, where):
-                for need in _bounded(needs, _TAGS_LIMIT, where):
-                    versions.add(VersionNeed(library=_text(library.name), version=_text(need.name)))
+            versions.update(_version_needs(section, where))
         elif kind == "SHT_DYNSYM":
-            for symbol in _bounded(section.iter_symbols(), _SYMBOLS_LIMIT, where):
-                if symbol["st_shndx"] != "SHN_UNDEF" and symbol["st_info"]["bind"] != "STB_LOCAL":
-                    exports.add(_text(symbol.name))
+            exports.update(_exports(_bounded(section.iter_symbols(), _SYMBOLS_LIMIT, where)))
     return SharedObject(
         machine=str(elf.header["e_machine"]).removeprefix("EM_"),
         bits=elf.elfclass,
@@ -149,6 +146,25 @@ def _facts(elf: ELFFile, where: object) -> SharedObject:
         versions=tuple(sorted(versions)),
         exports=frozenset(exports),
     )
+
+
+def _tags(tags: Iterator[Any]) -> Iterator[tuple[str, str]]:
+    for tag in tags:
+        for name in ("needed", "soname", "rpath", "runpath"):
+            if tag.entry.d_tag == f"DT_{name.upper()}":
+                yield name, _text(getattr(tag, name))
+
+
+def _version_needs(section: Any, where: object) -> Iterator[VersionNeed]:
+    for library, needs in _bounded(section.iter_versions(), _TAGS_LIMIT, where):
+        for need in _bounded(needs, _TAGS_LIMIT, where):
+            yield VersionNeed(library=_text(library.name), version=_text(need.name))
+
+
+def _exports(symbols: Iterator[Any]) -> Iterator[str]:
+    for symbol in symbols:
+        if symbol["st_shndx"] != "SHN_UNDEF" and symbol["st_info"]["bind"] != "STB_LOCAL":
+            yield _text(symbol.name)
 
 
 def _bounded(items: Iterable[Any], limit: int, where: object) -> Iterator[Any]:

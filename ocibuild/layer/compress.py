@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["GZIP_LEVEL", "MEMBER_SIZE", "ZSTD_LEVEL", "Compression", "compress"]
 
-GZIP_LEVEL = 6
-ZSTD_LEVEL = 9
+GZIP_LEVEL = 4
+ZSTD_LEVEL = 3
 MEMBER_SIZE = 1024 * 1024
 """The uncompressed bytes in one gzip member."""
 

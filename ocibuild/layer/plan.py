@@ -103,7 +103,9 @@ def _add_parents(path: str, tree: dict[str, Entry]) -> None:
         elif isinstance(parent, Directory):
             return
         else:
-            raise EntryError(f"a {type(parent).__name__.lower()} that has entries below it", wanted="a folder", where=path)
+            raise EntryError(
+                f"a {type(parent).__name__.lower()} that has entries below it", wanted="a folder", where=path
+            )
 
 
 def _check_link(link: Symlink, tree: Mapping[str, Entry]) -> None:

@@ -187,7 +187,9 @@ def _parse_records(data: bytes) -> dict[str, str]:
         if key in (b"path", b"linkpath") and b"\0" in value:
             raise LayerError("a NUL in a pax path")
         # Values of vendor records (extended attributes) may be any bytes; paths must be text.
-        records[_text(key)] = _text(value[:-1]) if key in (b"path", b"linkpath") else value[:-1].decode(errors="replace")
+        records[_text(key)] = (
+            _text(value[:-1]) if key in (b"path", b"linkpath") else value[:-1].decode(errors="replace")
+        )
         data = data[length:]
     return records
 

@@ -27,11 +27,11 @@ T = TypeVar("T")
 
 
 def encode(value: Any) -> bytes:
-    """The canonical bytes of a struct or of plain JSON values: sorted keys, no spaces, minimal escapes.
+    r"""The canonical bytes of a struct or of plain JSON values: sorted keys, no spaces, minimal escapes.
 
     Example:
         >>> encode({"b": 1, "a": "é"})
-        b'{"a":"\\xc3\\xa9","b":1}'
+        b'{"a":"\xc3\xa9","b":1}'
     """
     plain = msgspec.to_builtins(value, enc_hook=str)
     return rfc8785.dumps(plain)

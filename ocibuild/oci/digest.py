@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from ocibuild.errors import DocumentError
 
@@ -34,18 +34,18 @@ class Digest(str):
 
     __slots__ = ()
 
-    def __new__(cls, text: str) -> Digest:
+    def __new__(cls, text: str) -> Self:
         if not _PATTERN.fullmatch(text):
             raise DocumentError(f"digest {text[:150]!r}", wanted="sha256:<64 hex> or sha512:<128 hex>")
         return super().__new__(cls, text)
 
     @classmethod
-    def of(cls, data: bytes) -> Digest:
+    def of(cls, data: bytes) -> Self:
         """The SHA-256 digest of bytes in memory."""
         return cls("sha256:" + hashlib.sha256(data).hexdigest())
 
     @classmethod
-    def from_hash(cls, hasher: _Hash) -> Digest:
+    def from_hash(cls, hasher: _Hash) -> Self:
         """The digest a `hashlib` object has come to."""
         return cls(f"{hasher.name}:{hasher.hexdigest()}")
 

@@ -106,9 +106,7 @@ def merge(sources: Sequence[Source]) -> dict[Platform, list[Entry]]:
                     wanted="one, or two with the same content",
                     where=f"{other[0].where} and {source.where}",
                 )
-    return {
-        platform: [entry for _, entry in found[platform].values()] for platform in sorted(found, key=str)
-    }
+    return {platform: [entry for _, entry in found[platform].values()] for platform in sorted(found, key=str)}
 
 
 def _same(sources: Sequence[Source], what: str, value: Callable[[Source], object]) -> None:

@@ -21,7 +21,9 @@ SIZE_LIMIT = 1024 * 1024
 _NAME = r"[A-Za-z_\x80-\U0010ffff][\w$.\x80-\U0010ffff]*"
 _QUOTED = r"'(?:[^'\\\n]|\\.|'')*'"
 _BARE = r"[A-Za-z_\x80-\U0010ffff][\w$.:/\x80-\U0010ffff-]*|[+-]?[0-9][0-9A-Za-z_.+-]*"
-_LINE = re.compile(rf"\s*(?:(?P<name>{_NAME})\s*=?\s*(?:(?P<quoted>{_QUOTED})|(?P<bare>{_BARE}))\s*)?(?:\#.*)?", re.ASCII)
+_LINE = re.compile(
+    rf"\s*(?:(?P<name>{_NAME})\s*=?\s*(?:(?P<quoted>{_QUOTED})|(?P<bare>{_BARE}))\s*)?(?:\#.*)?", re.ASCII
+)
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|.)|''", re.DOTALL)
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _EXTENSION_NAME = re.compile(r"(?!-)(?!.*--)[^/\\\0]+(?<!-)")
@@ -85,7 +87,10 @@ def parse_control(raw: bytes, *, name: str, where: object = "") -> Control:
         match = _LINE.fullmatch(line)
         if match is None:
             raise ControlError(
-                f"line {number}: {line.strip()[:80]!r}", wanted="key = 'value'", where=where, hint="PostgreSQL refuses it."
+                f"line {number}: {line.strip()[:80]!r}",
+                wanted="key = 'value'",
+                where=where,
+                hint="PostgreSQL refuses it.",
             )
         if match["name"]:
             quoted = match["quoted"]

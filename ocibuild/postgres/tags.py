@@ -24,9 +24,8 @@ def tag_fields(version: str | None, major: int | None) -> dict[str, str]:
     if version:
         fields["version"] = version
         numbers = re.match(r"(\d+)(?:\.(\d+))?(?:\.(\d+))?", version)
-        for key, number in zip(("major", "minor", "patch"), numbers.groups() if numbers else (), strict=False):
-            if number is not None:
-                fields[key] = number
+        parts = zip(("major", "minor", "patch"), numbers.groups() if numbers else (), strict=False)
+        fields |= {key: number for key, number in parts if number is not None}
     return fields
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -60,6 +61,7 @@ class ArchiveStore:
         self._staging: Staging | None = None
         self._layout: LayoutStore | None = None
         self._offsets: dict[str, tuple[int, int]] = {}
+        self._lock = threading.RLock()
         if self.path.exists():
             self._offsets = _scan(self.path)
             self._read("oci-layout", 1024)
@@ -118,7 +120,7 @@ class ArchiveStore:
     def tags(self) -> dict[str, Descriptor]:
         """See `LocalStore.tags`."""
         found = [((item.annotations or {}).get(REF_NAME), item.bare) for item in self.index().manifests]
-        return {name: item for name, item in sorted((n, i) for n, i in found if n is not None)}
+        return dict(sorted((name, item) for name, item in found if name is not None))
 
     def referrers(self, descriptor: Descriptor, *, artifact_type: str | None = None) -> list[Descriptor]:
         """See `Store.referrers`."""
@@ -166,18 +168,23 @@ class ArchiveStore:
         self.discard() if error is not None else self.close()
 
     def _writable(self) -> LayoutStore:
-        if self._layout is None:
-            with store_errors(self.path):
-                self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._staging = Staging(self.path.parent, self.path.name)
-                layout = LayoutStore(self._staging.path / "layout", sync=False)
-                for key in sorted(self._offsets):
-                    if _BLOB.fullmatch(key):
-                        self._import(layout, key)
-                for item in self.index().manifests if self._offsets else ():
-                    layout.add(item)
-            self._layout = layout
-        return self._layout
+        with self._lock:
+            if self._layout is None:
+                self._layout = self._begin()
+            return self._layout
+
+    def _begin(self) -> LayoutStore:
+        """A temporary layout with all that the archive holds."""
+        with store_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._staging = Staging(self.path.parent, self.path.name)
+            layout = LayoutStore(self._staging.path / "layout", sync=False)
+            for key in sorted(self._offsets):
+                if _BLOB.fullmatch(key):
+                    self._import(layout, key)
+            for item in self.index().manifests if self._offsets else ():
+                layout.add(item)
+        return layout
 
     def _import(self, layout: LayoutStore, key: str) -> None:
         algorithm, _, encoded = key.removeprefix("blobs/").partition("/")
@@ -256,15 +263,12 @@ def _scan(path: Path) -> dict[str, tuple[int, int]]:
 def write_archive(folder: Path, path: Path, *, staging: Path, also: tuple[Entry, ...] = ()) -> None:
     """Write the files of a layout, and others, as one sorted tar archive that replaces `path` at once."""
     entries: list[Entry] = [
-        File(path=file.relative_to(folder).as_posix(), content=file)
-        for file in folder.rglob("*")
-        if file.is_file()
+        File(path=file.relative_to(folder).as_posix(), content=file) for file in folder.rglob("*") if file.is_file()
     ]
     temporary = staging / "archive.tar"
     with store_errors(path):
         with open(temporary, "wb") as stream:
-            for chunk in tar_chunks(plan([*entries, *also])):
-                stream.write(chunk)
+            stream.writelines(tar_chunks(plan([*entries, *also])))
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, path)

@@ -94,7 +94,7 @@ class BlobFolder:
         Raises:
             DigestMismatchError: The content is another; nothing is kept.
         """
-        with self.ingest(staging) as writer, verifying(content, descriptor) as stream:
+        with self.ingest(staging) as writer, verifying(content, descriptor, owns=False) as stream:
             while data := stream.read(_CHUNK):
                 writer.write(data)
             writer.commit_as(descriptor)
@@ -133,9 +133,7 @@ class FileWriter:
 
     def commit(self, media_type: str) -> Descriptor:
         """Make the blob present and give its descriptor."""
-        return self.commit_as(
-            Descriptor(media_type=media_type, digest=Digest.from_hash(self._hasher), size=self._size)
-        )
+        return self.commit_as(Descriptor(media_type=media_type, digest=Digest.from_hash(self._hasher), size=self._size))
 
     def commit_as(self, descriptor: Descriptor) -> Descriptor:
         """Make the blob present under a descriptor that its bytes are known to have."""

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 import time
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -91,15 +92,19 @@ class Staging:
         prefix = f".{name}{_MARK}"
         sweep(parent, prefix)
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        _lock(self._lock, wait=True)
+        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        _lock(lock, wait=True)
+        # Also when its owner is forgotten, or the interpreter ends.
+        self._finalizer = weakref.finalize(self, _remove, self.path, lock)
 
     def close(self) -> None:
         """Remove the folder and what is left in it."""
-        if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
-            shutil.rmtree(self.path, ignore_errors=True)
+        self._finalizer()
+
+
+def _remove(folder: Path, lock: int) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
 
 
 def sweep(parent: Path, prefix: str = f".tmp{_MARK}") -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ from .base import Artifact, Fetcher, Store
 __all__ = ["copy", "find_platform", "read_blob", "read_config", "read_document", "referrer_of", "walk"]
 
 GRAPH_LIMIT = 10_000
+_CHUNK = 1024 * 1024
 
 
 def read_blob(source: Fetcher, descriptor: Descriptor) -> bytes:
@@ -202,7 +204,10 @@ def _transfer(
             on_progress(descriptor, descriptor.size)
         return
     with source.fetch(descriptor) as stream:
-        store.push(descriptor, _Counted(stream, descriptor, on_progress) if on_progress else stream)  # type: ignore[arg-type]
+        if on_progress is None:
+            store.push(descriptor, stream)
+        else:
+            store.push(descriptor, io.BufferedReader(_Counted(stream, descriptor, on_progress), _CHUNK))
 
 
 def _copy_referrers(
@@ -227,14 +232,17 @@ def _copy_referrers(
             todo.append(referrer)
 
 
-class _Counted:
+class _Counted(io.RawIOBase):
     """A reader that tells how far it has come."""
 
     def __init__(self, stream: BinaryIO, descriptor: Descriptor, tell: Callable[[Descriptor, int], None]) -> None:
         self._stream, self._descriptor, self._tell = stream, descriptor, tell
 
-    def read(self, size: int = -1) -> bytes:
-        data = self._stream.read(size)
-        if data:
-            self._tell(self._descriptor, len(data))
-        return data
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self._tell(self._descriptor, len(data))
+        return len(data)

@@ -148,7 +148,11 @@ class LayoutStore:
             raise NotFoundError("no such blob in the layout", where=entry.digest)
         with self._lock, store_errors(self.path), exclusive(self.path / "oci-layout"):
             index = self.index()
-            kept = [item for item in index.manifests if _name(item) != _name(entry) or (not _name(entry) and item.digest != entry.digest)]
+            kept = [
+                item
+                for item in index.manifests
+                if _name(item) != _name(entry) or (not _name(entry) and item.digest != entry.digest)
+            ]
             new = Index(
                 media_type=media_types.IMAGE_INDEX,
                 manifests=tuple(sorted([*kept, entry], key=lambda item: (_name(item), item.digest))),

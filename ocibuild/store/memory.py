@@ -53,7 +53,7 @@ class MemoryStore:
 
     def push(self, descriptor: Descriptor, content: BinaryIO) -> None:
         """See `Store.push`."""
-        with verifying(content, descriptor) as stream:
+        with verifying(content, descriptor, owns=False) as stream:
             self._keep(descriptor, stream.read())
 
     @contextmanager

@@ -19,8 +19,9 @@ class VerifyingReader(io.RawIOBase):
         StoreError: While reading: the place they come from cannot be read.
     """
 
-    def __init__(self, stream: BinaryIO, descriptor: Descriptor, *, where: object = "") -> None:
+    def __init__(self, stream: BinaryIO, descriptor: Descriptor, *, where: object = "", owns: bool = True) -> None:
         self._stream = stream
+        self._owns = owns
         self._descriptor = descriptor
         self._where = where or descriptor.digest
         self._left = descriptor.size
@@ -63,11 +64,11 @@ class VerifyingReader(io.RawIOBase):
         return DigestMismatchError(found, wanted=wanted, where=self._where, hint=hint)
 
     def close(self) -> None:
-        if not self.closed:
+        if self._owns and not self.closed:
             self._stream.close()
         super().close()
 
 
-def verifying(stream: BinaryIO, descriptor: Descriptor, *, where: object = "") -> BinaryIO:
-    """A buffered `VerifyingReader`."""
-    return io.BufferedReader(VerifyingReader(stream, descriptor, where=where), 256 * 1024)
+def verifying(stream: BinaryIO, descriptor: Descriptor, *, where: object = "", owns: bool = True) -> BinaryIO:
+    """A buffered `VerifyingReader`; closing it closes the stream where it owns it."""
+    return io.BufferedReader(VerifyingReader(stream, descriptor, where=where, owns=owns), 256 * 1024)

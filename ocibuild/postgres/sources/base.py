@@ -138,7 +138,10 @@ def _platform(where: Path, libraries: tuple[Library, ...], given: Platform | Non
     if len(majors) > 1:
         listed = ", ".join(f"{majors[major].path} for {major}" for major in sorted(majors))
         raise SourceError(
-            f"modules for several PostgreSQL majors: {listed}", wanted="one", where=where, hint="Package each by itself."
+            f"modules for several PostgreSQL majors: {listed}",
+            wanted="one",
+            where=where,
+            hint="Package each by itself.",
         )
     platforms = {library.platform: library for library in libraries}
     if len(platforms) > 1:
@@ -155,9 +158,7 @@ def _platform(where: Path, libraries: tuple[Library, ...], given: Platform | Non
             hint=f"If there is none, say which platform it is: linux/amd64={where}",
         )
     if found is not None and given is not None and not found.matches(given):
-        raise SourceError(
-            f"a library for {found}: {platforms[found].path}", wanted=f"{given}, as given", where=where
-        )
+        raise SourceError(f"a library for {found}: {platforms[found].path}", wanted=f"{given}, as given", where=where)
     platform = given if given is not None else found
     assert platform is not None
     return platform.normalized()

@@ -1,0 +1,161 @@
+"""A fuzz campaign over every parser: mutated real input must end in a value or an `OcibuildError`.
+
+    python -m tests.property.fuzz [--count 100000] [--seed 1] [--parser NAME]
+
+The count is for each parser. It prints the slowest case of each and stops at the first escape, naming its seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from ocibuild import (
+    ArchiveStore,
+    Compression,
+    MemoryStore,
+    Platform,
+    Reference,
+    build_image,
+    build_layer,
+    copy,
+    postgres,
+)
+from ocibuild.elf import read_shared_object
+from ocibuild.errors import OcibuildError
+from ocibuild.layer import open_layer, read_members
+from ocibuild.locations import parse_location
+from ocibuild.oci import Digest, ImageConfig, Index, Manifest
+from ocibuild.oci.canonical import decode
+from ocibuild.oci.media_types import IMAGE_CONFIG, IMAGE_INDEX, IMAGE_MANIFEST
+from ocibuild.postgres import parse_control, read_magic, read_recipe
+from ocibuild.postgres.tags import expand_tag, tag_fields
+from ocibuild.store import walk
+from ocibuild.store.graph import read_blob
+from tests.support.tools import TREES
+from tests.support.trees import mutate
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode(errors="surrogateescape")
+
+
+def _members(raw: bytes) -> None:
+    for _, content in read_members(io.BytesIO(raw)):
+        content.read(100)
+
+
+def _layer(compression: Compression) -> Callable[[bytes], None]:
+    def read(raw: bytes) -> None:
+        with open_layer(io.BytesIO(raw), compression.media_type) as stream:
+            _members(stream.read())
+
+    return read
+
+
+def _archive(raw: bytes) -> None:
+    path = Path(tempfile.gettempdir()) / "ocibuild-fuzz.tar"
+    path.write_bytes(raw)
+    store = ArchiveStore(path)
+    for descriptor in store.tags().values():
+        for item in walk(store, descriptor):
+            with store.fetch(item) as stream:
+                stream.read()
+
+
+def _recipe(raw: bytes) -> None:
+    path = Path(tempfile.gettempdir()) / "ocibuild-fuzz.toml"
+    path.write_bytes(raw)
+    read_recipe(path)
+
+
+def _platform(raw: bytes) -> None:
+    Platform.parse(_text(raw))
+
+
+def corpus() -> dict[str, tuple[Callable[[bytes], object], list[bytes]]]:
+    """Each parser and the real input to mutate."""
+    store = MemoryStore()
+    image = postgres.build_extension([postgres.open_source(tree) for tree in TREES], into=store)
+    documents: dict[str, bytes] = {}
+    for descriptor in walk(store, image.root):
+        if descriptor.media_type.endswith("json"):
+            documents[descriptor.media_type] = read_blob(store, descriptor)
+    entries = [entry for entry in postgres.open_source(TREES[0]).entries if not entry.path.endswith(".so")]
+    layers = {}
+    for compression in Compression:
+        layer = build_layer(entries, into=store, compression=compression)
+        layers[compression] = store.fetch(layer.descriptor).read()
+    with tempfile.TemporaryDirectory() as folder:
+        with ArchiveStore(Path(folder) / "a.tar") as archive:
+            copy(build_image([], platform=Platform.parse("amd64")), archive, tags=["1"])
+        small = (Path(folder) / "a.tar").read_bytes()
+    library = (TREES[0] / "usr/lib/postgresql/18/lib/pgrx_hello.so").read_bytes()
+    control = (TREES[0] / "usr/share/postgresql/18/extension/pgrx_hello.control").read_bytes()
+    return {
+        "manifest": (lambda raw: decode(raw, Manifest), [documents[IMAGE_MANIFEST]]),
+        "index": (lambda raw: decode(raw, Index), [documents[IMAGE_INDEX]]),
+        "config": (lambda raw: decode(raw, ImageConfig), [documents[IMAGE_CONFIG]]),
+        "digest": (lambda raw: Digest(_text(raw)), [image.digest.encode()]),
+        "platform": (_platform, [b"linux/arm64/v8", b"linux/amd64"]),
+        "reference": (
+            lambda raw: Reference.parse(_text(raw)),
+            [b"ghcr.io/o/r:1@" + image.digest.encode(), b"localhost:5000/a/b"],
+        ),
+        "location": (
+            lambda raw: parse_location(_text(raw)),
+            [b"oci:dist/x:1", b"oci-archive:x.tar@" + image.digest.encode(), b"docker://ghcr.io/o/r:1", b"./x:1"],
+        ),
+        "tar": (_members, [layers[Compression.NONE]]),
+        "gzip": (_layer(Compression.GZIP), [layers[Compression.GZIP]]),
+        "zstd": (_layer(Compression.ZSTD), [layers[Compression.ZSTD]]),
+        "archive": (_archive, [small]),
+        "control": (lambda raw: parse_control(raw, name="x"), [control, b"requires = 'a, b'\nschema x # c\n"]),
+        "recipe": (_recipe, [b'name = "x"\n[labels]\nlicenses = "MIT"\n']),
+        "tag": (
+            lambda raw: expand_tag(_text(raw), tag_fields("1.2.3", 18)),
+            [b"{version}-{pg}-trixie", b"{major}.{minor}"],
+        ),
+        "magic": (read_magic, [library[0x4D000:0x4D200]]),
+        "elf": (lambda raw: read_shared_object(io.BytesIO(raw)), [library]),
+    }
+
+
+def campaign(name: str, parse: Callable[[bytes], object], seeds: list[bytes], count: int, first: int) -> str:
+    accepted = 0
+    slowest = (0.0, 0)
+    for seed in range(first, first + count):
+        raw = mutate(seeds[seed % len(seeds)], seed)
+        start = time.perf_counter()
+        try:
+            parse(raw)
+            accepted += 1
+        except OcibuildError:
+            pass
+        except BaseException as error:
+            raise AssertionError(f"{name}: seed {seed}: {type(error).__name__}: {error}") from error
+        slowest = max(slowest, (time.perf_counter() - start, seed))
+    return (
+        f"{name:10} {count:>8} cases, {accepted:>7} accepted, slowest {slowest[0] * 1000:6.1f} ms (seed {slowest[1]})"
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--parser", action="append")
+    options = parser.parse_args()
+    for name, (parse, seeds) in corpus().items():
+        if options.parser is None or name in options.parser:
+            print(campaign(name, parse, seeds, options.count, options.seed), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""Control files, projects, recipes, labels, tags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ocibuild.errors import ControlError, UsageError
+from ocibuild.oci.annotations import DESCRIPTION, LICENSES, SOURCE, TITLE, VERSION
+from ocibuild.postgres import (
+    expand_tag,
+    find_project,
+    find_recipe,
+    labels,
+    open_source,
+    parse_control,
+    read_recipe,
+)
+from ocibuild.postgres.tags import tag_fields
+from tests.support.tools import TREES
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("", {}),
+        ("# only a comment", {}),
+        ("comment = 'a b'", {"comment": "a b"}),
+        ("comment='a' # and why", {"comment": "a"}),
+        ("comment 'no equals sign'", {"comment": "no equals sign"}),
+        ("relocatable = true\r\n", {"relocatable": "true"}),
+        ("default_version = 1.0", {"default_version": "1.0"}),
+        ("default_version = '1''0'", {"default_version": "1'0"}),
+        (r"comment = 'a\'b\n\101\\'", {"comment": "a'b\nA\\"}),
+        ("comment = ''", {"comment": ""}),
+        ("comment = 'a'\ncomment = 'b'", {"comment": "b"}),
+        ("comment = 'ünï # not a comment'", {"comment": "ünï # not a comment"}),
+        ("module_pathname = $libdir/x", None),
+        ("module_pathname = '$libdir/x'", {"module_pathname": "$libdir/x"}),
+        ("schema = pg_catalog", {"schema": "pg_catalog"}),
+        ("comment = 'open", None),
+        ("comment =", None),
+        ("= 'x'", None),
+        ("comment = 'a' 'b'", None),
+        ("[section]", None),
+    ],
+)
+def test_control_files(text: str, values: dict[str, str] | None) -> None:
+    if values is None:
+        with pytest.raises(ControlError, match="line 1"):
+            parse_control(text.encode(), name="x", where="x.control")
+    else:
+        assert parse_control(text.encode(), name="x").values == values
+
+
+def test_control_facts() -> None:
+    control = parse_control(b"requires = 'a, \"b\"'\nfuture = 1", name="x")
+    assert control.requires == ("a", "b")
+    assert control.unknown == ("future",)
+
+
+@pytest.mark.parametrize("name", ["", "a--b", "-a", "a-", "a/b"])
+def test_names_that_postgresql_refuses(name: str) -> None:
+    with pytest.raises(ControlError):
+        parse_control(b"", name=name)
+
+
+def test_binary_control_files() -> None:
+    for raw in (b"\0", b" " * (2 * 1024 * 1024)):
+        with pytest.raises(ControlError, match="binary"):
+            parse_control(raw, name="x")
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+CRATE = '[package]\nname="x"\ndescription="from the crate"\nlicense="MIT"\nrepository="https://example.org/x"\n'
+
+
+def test_the_project_above_a_tree(tmp_path: Path) -> None:
+    write(tmp_path, {"Cargo.toml": CRATE, "x.control": "", "target/release/x-pg18/f": ""})
+    found = find_project(tmp_path / "target/release/x-pg18", "x")
+    assert found is not None
+    assert found.labels == {"description": "from the crate", "licenses": "MIT", "source": "https://example.org/x"}
+
+
+def test_a_project_of_another_extension_is_not_taken(tmp_path: Path) -> None:
+    write(tmp_path, {"Cargo.toml": CRATE, "y.control": ""})
+    assert find_project(tmp_path, "x") is None
+
+
+def test_workspace_members_and_inheritance(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        {
+            "Cargo.toml": '[workspace]\nmembers=["crates/*"]\n[workspace.package]\nlicense="Apache-2.0"\n',
+            "crates/x/Cargo.toml": '[package]\nlicense.workspace=true\nrepository={workspace=true}\ndescription="d"\n',
+            "crates/x/x.control": "",
+            "crates/y/Cargo.toml": "",
+            "target/release/x-pg18/f": "",
+        },
+    )
+    for folder in ("target/release/x-pg18", "crates/x"):
+        found = find_project(tmp_path / folder, "x")
+        assert found is not None
+        assert found.labels == {"licenses": "Apache-2.0", "description": "d"}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[", "[package]\nlicense=3", "package=1", '[workspace]\nmembers=["../..","/", 3]']
+)
+def test_odd_projects_are_no_error(tmp_path: Path, text: str) -> None:
+    write(tmp_path, {"Cargo.toml": text, "x.control": ""})
+    found = find_project(tmp_path, "x")
+    assert found is None or found.labels == {}
+
+
+def test_recipes(tmp_path: Path) -> None:
+    write(tmp_path, {"ocibuild.toml": 'name="n"\n[labels]\nlicenses="MIT"\n', "a/b/f": ""})
+    path = find_recipe(tmp_path / "a/b")
+    assert path == tmp_path / "ocibuild.toml"
+    assert path is not None
+    assert read_recipe(path).labels == {"licenses": "MIT"}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("label = {}", "Did you mean 'labels'?"), ("labels = 3", "object"), ("[", "TOML"), ("[labels]\na = 1", "str")],
+)
+def test_recipes_refused(tmp_path: Path, text: str, words: str) -> None:
+    write(tmp_path, {"ocibuild.toml": text})
+    with pytest.raises(UsageError) as error:
+        read_recipe(tmp_path / "ocibuild.toml")
+    assert words in str(error.value)
+
+
+def test_where_labels_come_from(tmp_path: Path) -> None:
+    write(tmp_path, {"Cargo.toml": CRATE, "pgrx_hello.control": ""})
+    found = labels(
+        [open_source(TREES[0])],
+        given={"source": "https://given"},
+        recipe={"source": "https://recipe", "licenses": "BSD"},
+        project=find_project(tmp_path, "pgrx_hello"),
+    )
+    assert {key: (item.value, item.origin) for key, item in found.items()} == {
+        SOURCE: ("https://given", "given"),
+        LICENSES: ("BSD", "recipe"),
+        DESCRIPTION: ("from the crate", "Cargo.toml"),
+        TITLE: ("pgrx_hello", "pgrx_hello.control"),
+        VERSION: ("0.2.0", "pgrx_hello.control"),
+    }
+
+
+@pytest.mark.parametrize("bad", [{"a": "x\ny"}, {"a\x1b": "x"}, {"a": "\ud800"}, {" ": "x"}])
+def test_labels_refused(bad: dict[str, str]) -> None:
+    with pytest.raises(UsageError):
+        labels([], given=bad)
+
+
+@pytest.mark.parametrize(
+    ("template", "version", "tag"),
+    [
+        ("{version}", "0.2.0", "0.2.0"),
+        ("{major}.{minor}", "1.2.3", "1.2"),
+        ("{version}-{pg}-trixie", "1.2", "1.2-18-trixie"),
+        ("v{version}", "1.0+git", "v1.0-git"),
+        ("latest", None, "latest"),
+        ("{version}", None, None),
+        ("{minor}", "7", None),
+        ("{nothing}", "1", None),
+        ("{version}", "@CARGO_VERSION@", None),
+        ("{version}", "1 2", None),
+    ],
+)
+def test_tags(template: str, version: str | None, tag: str | None) -> None:
+    fields = tag_fields(version, 18)
+    if tag is None:
+        with pytest.raises(UsageError):
+            expand_tag(template, fields)
+    else:
+        assert expand_tag(template, fields) == tag
