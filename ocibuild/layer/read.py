@@ -97,7 +97,8 @@ def read_members(stream: BinaryIO) -> Iterator[tuple[Member, BinaryIO]]:
         content = _Content(stream, member.size)
         yield member, io.BufferedReader(content)
         content.drain()
-        _read_exactly(stream, -member.size % BLOCK)
+        # Some archivers leave out the padding of the last file and the end of the archive; the diff ID tells the rest.
+        _read_up_to(stream, -member.size % BLOCK)
     raise LayerError(f"more than {MEMBER_LIMIT} members")
 
 
@@ -126,7 +127,9 @@ def _member(block: bytes, kind: str, pax: dict[str, str]) -> Member:
 
 def _read_block(stream: BinaryIO) -> bytes | None:
     """The next header block, its checksum verified; None at the end of the archive, whose padding is read too."""
-    block = _read_exactly(stream, BLOCK, or_end=True)
+    block = _read_up_to(stream, BLOCK)
+    if 0 < len(block) < BLOCK:
+        raise LayerError("the archive ends in the middle of a header")
     if not block.strip(b"\0"):
         while rest := stream.read(BLOCK * 128):
             if rest.strip(b"\0"):
@@ -138,14 +141,16 @@ def _read_block(stream: BinaryIO) -> bytes | None:
     return block
 
 
-def _read_exactly(stream: BinaryIO, size: int, *, or_end: bool = False) -> bytes:
+def _read_exactly(stream: BinaryIO, size: int) -> bytes:
+    data = _read_up_to(stream, size)
+    if len(data) < size:
+        raise LayerError("the archive ends in the middle of a member")
+    return data
+
+
+def _read_up_to(stream: BinaryIO, size: int) -> bytes:
     data = b""
-    while len(data) < size:
-        chunk = stream.read(size - len(data))
-        if not chunk:
-            if or_end and not data:
-                return b""
-            raise LayerError("the archive ends in the middle of a member")
+    while len(data) < size and (chunk := stream.read(size - len(data))):
         data += chunk
     return data
 

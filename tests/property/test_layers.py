@@ -9,8 +9,8 @@ from hypothesis import given
 
 from ocibuild import Compression, MemoryStore, build_layer
 from ocibuild.contents import layer_members
-from ocibuild.layer import Directory, Entry, File, Symlink, plan, read_members, tar_chunks
 from ocibuild.errors import EntryError
+from ocibuild.layer import Directory, Entry, File, Symlink, plan, read_members, tar_chunks
 from tests.support.trees import trees
 
 

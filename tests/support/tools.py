@@ -52,8 +52,8 @@ def peers_folder() -> Path:
     return Path(folder)
 
 
-def run(command: Sequence[str | Path], **options: object) -> subprocess.CompletedProcess[str]:
+def run(command: Sequence[str | Path], *, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command; what it said is in the failure."""
-    result = subprocess.run([str(item) for item in command], capture_output=True, text=True, **options)  # type: ignore[call-overload]
+    result = subprocess.run([str(item) for item in command], capture_output=True, text=True, cwd=cwd, check=False)
     assert result.returncode == 0, f"{command} exited {result.returncode}\n{result.stdout}\n{result.stderr}"
-    return result  # type: ignore[no-any-return]
+    return result

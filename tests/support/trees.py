@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
@@ -41,13 +42,15 @@ def trees(draw: st.DrawFn) -> list[Entry]:
     return entries
 
 
-def mutate(data: bytes, seed: int) -> bytes:
-    """One of many ways to damage bytes, chosen by the seed."""
+def mutate(data: bytes, seed: int, spots: Sequence[range] = ()) -> bytes:
+    """One of many ways to damage bytes, chosen by the seed; within the given spots, where the format's tables lie."""
     chance = random.Random(seed)
     found = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 4, 16))):
-        at = chance.randrange(len(found) + 1)
-        kind = chance.randrange(6)
+        spot = chance.choice(spots) if spots else range(len(found) + 1)
+        at = min(chance.choice(spot), len(found))
+        # Where tables are meant, what moves them all is rare.
+        kind = chance.randrange(2) if spots and chance.random() < 0.95 else chance.randrange(6)
         if kind == 0 and found:
             found[at % len(found)] ^= 1 << chance.randrange(8)
         elif kind == 1 and found:

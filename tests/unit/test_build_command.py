@@ -371,7 +371,7 @@ def test_bad_input(cli: Cli, packages: Packages, tmp_path: Path, damage: Callabl
 def test_an_unreadable_file(packages: Packages, tmp_path: Path) -> None:
     """In a process of its own, without root's right to read everything."""
     (packages[0] / EXT / "pgrx_hello--0.2.0.sql").chmod(0)
-    command = [sys.executable, "-m", "ocibuild", "build", packages[0], "-o", f"oci:{tmp_path}/x"]
+    command = [sys.executable, "-m", "ocibuild", "build", str(packages[0]), "-o", f"oci:{tmp_path}/x"]
     if os.geteuid() == 0:
         if not shutil.which("setpriv"):
             pytest.skip("needs setpriv: root reads everything")

@@ -17,7 +17,12 @@ GOLDEN = json.loads((ROOT / "tests/golden/pgrx_hello.json").read_text())["index"
 
 
 def build(
-    packages: Path, work: Path, *flags: str, prefix: tuple[str, ...] = (), umask: int = 0o022, **environment: str
+    packages: Path,
+    work: Path,
+    *flags: str,
+    prefix: tuple[str, ...] = (),
+    umask: int = 0o022,
+    environment: dict[str, str] | None = None,
 ) -> str:
     sources = sorted(packages.glob("*/pgrx_hello-pg18"))
     command = [
@@ -36,7 +41,7 @@ def build(
         key: value for key, value in os.environ.items() if key not in ("LANG", "LC_ALL", "TZ", "SOURCE_DATE_EPOCH")
     }
     result = subprocess.run(
-        command, cwd=ROOT, env=clean | environment, umask=umask, capture_output=True, text=True, check=False
+        command, cwd=ROOT, env=clean | (environment or {}), umask=umask, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result
     return str(json.loads(result.stdout)["digest"])
@@ -56,7 +61,7 @@ def test_as_it_is(tmp_path: Path) -> None:
     ids=lambda item: " ".join(f"{key}={value}" for key, value in item.items()),
 )  # fmt: skip
 def test_environments(tmp_path: Path, environment: dict[str, str]) -> None:
-    assert build(PACKAGES, tmp_path, **environment) == GOLDEN
+    assert build(PACKAGES, tmp_path, environment=environment) == GOLDEN
 
 
 @pytest.mark.parametrize("threads", ["1", "2", "7"])

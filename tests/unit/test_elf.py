@@ -81,7 +81,7 @@ def test_what_is_no_library(data: bytes, words: str) -> None:
 
 @pytest.mark.parametrize("size", [64, 1000, 100_000, -1])
 def test_truncated(size: int) -> None:
-    with pytest.raises(ElfError, match="truncated|damaged"):
+    with pytest.raises(ElfError, match=r"truncated|damaged"):
         read(LIBRARIES[0].read_bytes()[:size])
 
 

@@ -67,7 +67,7 @@ CASES: dict[str, tuple[list[Entry], int]] = {
 
 
 def layers() -> dict[str, dict[str, str]]:
-    found = {}
+    found: dict[str, dict[str, str]] = {}
     for name, (entries, mtime) in CASES.items():
         built = {item: build_layer(entries, into=MemoryStore(), compression=item, mtime=mtime) for item in Compression}
         found[name] = {item.value: layer.descriptor.digest for item, layer in built.items()}
