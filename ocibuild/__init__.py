@@ -3,16 +3,21 @@
 An `Artifact` is a root descriptor and a source of every blob it reaches. A `Store` holds blobs: `MemoryStore`,
 `LayoutStore`, `ArchiveStore`. `build_layer`, `build_image` and `build_index` make artifacts, `copy` moves them.
 `ocibuild.postgres` knows what a PostgreSQL extension is.
+
+Every name is loaded when it is first used, so that importing the package costs next to nothing.
 """
 
 from __future__ import annotations
 
-from .errors import OcibuildError
-from .image import build_image, build_index
-from .layer import Compression, Directory, File, Layer, Symlink, build_layer, read_tree
-from .locations import open_artifact, open_store
-from .oci import Descriptor, Digest, Platform, Reference
-from .store import ArchiveStore, Artifact, LayoutStore, LocalStore, MemoryStore, Store, copy
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .errors import OcibuildError
+    from .image import build_image, build_index
+    from .layer import Compression, Directory, File, Layer, Symlink, build_layer, read_tree
+    from .locations import open_artifact, open_store
+    from .oci import Descriptor, Digest, Platform, Reference
+    from .store import ArchiveStore, Artifact, LayoutStore, LocalStore, MemoryStore, Store, copy
 
 __all__ = [
     "ArchiveStore",
@@ -42,3 +47,28 @@ __all__ = [
 ]
 
 __version__ = "0.1.0.dev0"
+
+_HOMES = {
+    "errors": ("OcibuildError",),
+    "image": ("build_image", "build_index"),
+    "layer": ("Compression", "Directory", "File", "Layer", "Symlink", "build_layer", "read_tree"),
+    "locations": ("open_artifact", "open_store"),
+    "oci": ("Descriptor", "Digest", "Platform", "Reference"),
+    "store": ("ArchiveStore", "Artifact", "LayoutStore", "LocalStore", "MemoryStore", "Store", "copy"),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name from the module it lives in (PEP 562)."""
+    from importlib import import_module
+
+    for home, names in _HOMES.items():
+        if name in names:
+            value: object = getattr(import_module(f".{home}", __name__), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import json
 import os
 import signal
 import sys
@@ -108,6 +107,8 @@ def _flushed(code: int) -> int:
 
 
 def _report(error: Any, options: argparse.Namespace) -> int:
+    import json
+
     from ocibuild.cli.render import printable
 
     print(f"ocibuild: {printable(str(error))}", file=sys.stderr)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ocibuild.errors import ElfError
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["SharedObject", "VersionNeed", "read_shared_object"]
 
 _SECTIONS_LIMIT = 10_000
-_TAGS_LIMIT = 10_000
+_ENTRIES_LIMIT = 20_000
 _SYMBOLS_LIMIT = 1_000_000
 _TEXT_LIMIT = 4096
 _OTHERS = {
@@ -126,16 +125,17 @@ def _facts(elf: ELFFile, where: object) -> SharedObject:
     tags: dict[str, list[str]] = {}
     versions: set[VersionNeed] = set()
     exports: set[str] = set()
+    small, large = iter(range(_ENTRIES_LIMIT)), iter(range(_SYMBOLS_LIMIT))
     section: Any  # its class depends on its type
     for section in elf.iter_sections():
         kind = section["sh_type"]
         if kind == "SHT_DYNAMIC":
-            for name, value in _tags(_bounded(section.iter_tags(), _TAGS_LIMIT, where)):
+            for name, value in _tags(_bounded(section.iter_tags(), small, where)):
                 tags.setdefault(name, []).append(value)
         elif kind == "SHT_GNU_verneed":
-            versions.update(_version_needs(section, where))
+            versions.update(_version_needs(section, small, where))
         elif kind == "SHT_DYNSYM":
-            exports.update(_exports(_bounded(section.iter_symbols(), _SYMBOLS_LIMIT, where)))
+            exports.update(_exports(_bounded(section.iter_symbols(), large, where)))
     return SharedObject(
         machine=str(elf.header["e_machine"]).removeprefix("EM_"),
         bits=elf.elfclass,
@@ -155,9 +155,9 @@ def _tags(tags: Iterator[Any]) -> Iterator[tuple[str, str]]:
                 yield name, _text(getattr(tag, name))
 
 
-def _version_needs(section: Any, where: object) -> Iterator[VersionNeed]:
-    for library, needs in _bounded(section.iter_versions(), _TAGS_LIMIT, where):
-        for need in _bounded(needs, _TAGS_LIMIT, where):
+def _version_needs(section: Any, budget: Iterator[int], where: object) -> Iterator[VersionNeed]:
+    for library, needs in _bounded(section.iter_versions(), budget, where):
+        for need in _bounded(needs, budget, where):
             yield VersionNeed(library=_text(library.name), version=_text(need.name))
 
 
@@ -167,10 +167,11 @@ def _exports(symbols: Iterator[Any]) -> Iterator[str]:
             yield _text(symbol.name)
 
 
-def _bounded(items: Iterable[Any], limit: int, where: object) -> Iterator[Any]:
-    for count, item in enumerate(islice(items, limit + 1)):
-        if count == limit:
-            raise ElfError(f"an ELF table of more than {limit} entries", where=where)
+def _bounded(items: Iterable[Any], budget: Iterator[int], where: object) -> Iterator[Any]:
+    """The items, as long as the budget has numbers left; nested tables share one, since a table may name itself."""
+    for item in items:
+        if next(budget, None) is None:
+            raise ElfError("an ELF table with more entries than any honest one", where=where)
         yield item
 
 

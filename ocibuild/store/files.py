@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ from ocibuild.errors import StoreError
 __all__ = ["Staging", "exclusive", "replace_file", "store_errors", "sync_folder"]
 
 _MARK = ".ocibuild-"
-_GRACE = 60.0
+_LOCK = "lock"
 
 
 @contextmanager
@@ -91,41 +92,66 @@ class Staging:
     def __init__(self, parent: Path, name: str) -> None:
         prefix = f".{name}{_MARK}"
         sweep(parent, prefix)
-        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        _lock(lock, wait=True)
+        while True:
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            lock = _claim(folder)
+            if lock is not None:
+                break
+        self.path = folder
         # Also when its owner is forgotten, or the interpreter ends.
-        self._finalizer = weakref.finalize(self, _remove, self.path, lock)
+        self._finalizer = weakref.finalize(self, _remove, folder, lock)
 
     def close(self) -> None:
         """Remove the folder and what is left in it."""
         self._finalizer()
 
 
-def _remove(folder: Path, lock: int) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+def _claim(folder: Path) -> int | None:
+    """The lock of a folder just made; None when a sweeper, seeing it without a lock, took it for a dead one's."""
+    try:
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+    except FileNotFoundError:
+        return None
+    _lock(lock, wait=True)
+    if (folder / _LOCK).exists():
+        return lock
     os.close(lock)
+    return None
+
+
+def _remove(folder: Path, lock: int) -> None:
+    """Remove a folder whose lock is held; the lock goes last, so that what a kill leaves can still be told for dead."""
+    with contextlib.suppress(OSError):
+        for item in folder.iterdir():
+            if item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item, ignore_errors=True)
+            elif item.name != _LOCK:
+                item.unlink()
+    with contextlib.suppress(OSError):
+        (folder / _LOCK).unlink()
+    os.close(lock)
+    with contextlib.suppress(OSError):
+        # Windows does not remove an open file.
+        (folder / _LOCK).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def sweep(parent: Path, prefix: str = f".tmp{_MARK}") -> int:
     """Remove staging folders whose owner is dead; the number of those whose owner lives."""
     alive = 0
-    for folder in parent.glob(f"{prefix}*"):
+    for folder in parent.glob(f"{glob.escape(prefix)}*"):
         try:
-            descriptor = os.open(folder / "lock", os.O_RDWR)
+            lock = os.open(folder / _LOCK, os.O_RDWR)
         except OSError:
-            # No lock file yet: a folder just being made, or one whose maker died at once.
+            # Only an empty folder has no lock: one that is just being made or removed.
             with contextlib.suppress(OSError):
-                if time.time() - folder.stat().st_mtime > _GRACE:
-                    shutil.rmtree(folder, ignore_errors=True)
+                folder.rmdir()
             continue
-        try:
-            if _lock(descriptor, wait=False):
-                shutil.rmtree(folder, ignore_errors=True)
-            else:
-                alive += 1
-        finally:
-            os.close(descriptor)
+        if _lock(lock, wait=False):
+            _remove(folder, lock)
+        else:
+            os.close(lock)
+            alive += 1
     return alive
 
 

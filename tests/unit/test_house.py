@@ -73,6 +73,14 @@ def test_every_public_name_exists_is_documented_and_typed() -> None:
                 assert value.__doc__, f"{name}.{public}"
 
 
+def test_no_public_name_hides_a_module() -> None:
+    names = {item.name for item in pkgutil.iter_modules(ocibuild.__path__)}
+    assert not names & set(ocibuild.__all__)
+    assert sorted(dir(ocibuild)) == sorted(ocibuild.__all__)
+    with pytest.raises(AttributeError):
+        ocibuild.nothing  # noqa: B018
+
+
 def sources(folder: str = "") -> Iterator[tuple[Path, ast.Module]]:
     for path in sorted((ROOT / "ocibuild" / folder).rglob("*.py")):
         yield path, ast.parse(path.read_text())

@@ -277,7 +277,7 @@ def test_the_name_for_containerd(tmp_path: Path) -> None:
     assert (entry.annotations or {})["io.containerd.image.name"] == "ghcr.io/o/r:1"
 
 
-@pytest.mark.parametrize("cut", [0, 100, 512, 1000, 2000, -1025, -600])
+@pytest.mark.parametrize("cut", [0, 100, 512, 1000, 2000, -1520, -600])
 def test_a_truncated_archive(tmp_path: Path, cut: int) -> None:
     root = new_archive(tmp_path / "a.tar")
     data = (tmp_path / "a.tar").read_bytes()
