@@ -52,7 +52,9 @@ def main() -> int:
         if result.returncode:
             print(result.stdout + result.stderr)
             return result.returncode
-    return subprocess.run([sys.executable, "-m", "pytest", *sys.argv[1:]], cwd=root, check=False).returncode
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-n", "auto", *sys.argv[1:]], cwd=root, check=False
+    ).returncode
 
 
 if __name__ == "__main__":
