@@ -26,6 +26,7 @@ from ocibuild.oci.annotations import CONTAINERD_NAME, REF_NAME
 from ocibuild.oci.canonical import DOCUMENT_LIMIT, decode
 
 from .blobs import FileWriter
+from .entries import document_descriptor, referrers_in, resolve_in, tags_in
 from .files import Staging, store_errors, sync_folder
 from .layout import LayoutStore
 from .verify import verifying
@@ -74,7 +75,7 @@ class ArchiveStore:
                 return self._layout.fetch(descriptor)
             except NotFoundError:
                 pass
-        key = f"blobs/{descriptor.digest.algorithm}/{descriptor.digest.encoded}"
+        key = _key(descriptor.digest)
         if key not in self._offsets:
             raise NotFoundError("no such blob in the archive", where=descriptor.digest)
         return verifying(self._open(key), descriptor, where=f"{self.path}, {descriptor.digest}")
@@ -102,16 +103,16 @@ class ArchiveStore:
             yield writer
 
     def resolve(self, name: str) -> Descriptor:
-        """See `Store.resolve`."""
-        if ":" not in name:
-            tags = self.tags()
-            if name not in tags:
-                raise NotFoundError(f"no tag {name!r}", wanted=f"one of: {', '.join(tags) or 'none'}", where=self.path)
-            return tags[name]
-        for item in self.index().manifests:
-            if item.digest == Digest(name):
-                return item.bare
-        raise NotFoundError(f"no image {name}", where=self.path)
+        """See `Store.resolve`; a digest need not be named in `index.json`."""
+        found = resolve_in(self.index(), name, where=self.path)
+        if found is not None:
+            return found
+        if self._layout is not None:
+            return self._layout.resolve(name)
+        digest = Digest(name)
+        if _key(digest) not in self._offsets:
+            raise NotFoundError(f"no image {digest}", where=self.path)
+        return document_descriptor(self, digest, self._offsets[_key(digest)][1], where=self.path)
 
     def tag(self, descriptor: Descriptor, name: str) -> None:
         """See `Store.tag`."""
@@ -119,12 +120,11 @@ class ArchiveStore:
 
     def tags(self) -> dict[str, Descriptor]:
         """See `LocalStore.tags`."""
-        found = [((item.annotations or {}).get(REF_NAME), item.bare) for item in self.index().manifests]
-        return dict(sorted((name, item) for name, item in found if name is not None))
+        return tags_in(self.index())
 
     def referrers(self, descriptor: Descriptor, *, artifact_type: str | None = None) -> list[Descriptor]:
         """See `Store.referrers`."""
-        return LayoutStore.referrers(self, descriptor, artifact_type=artifact_type)  # type: ignore[arg-type]
+        return referrers_in(self, self.index(), descriptor, artifact_type=artifact_type)
 
     def index(self) -> Index:
         """The archive's `index.json`, with what was added since it was opened.
@@ -216,6 +216,10 @@ class ArchiveStore:
             stream = open(self.path, "rb", buffering=0)  # noqa: SIM115 - the window closes it
             stream.seek(offset)
         return io.BufferedReader(_Window(stream, size))
+
+
+def _key(digest: Digest) -> str:
+    return f"blobs/{digest.algorithm}/{digest.encoded}"
 
 
 class _Window(io.RawIOBase):

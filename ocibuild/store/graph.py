@@ -13,7 +13,10 @@ from ocibuild.oci.reference import check_tag
 
 from .base import Artifact, Fetcher, Store
 
-__all__ = ["copy", "find_platform", "read_blob", "read_config", "read_document", "referrer_of", "walk"]
+__all__ = ["DOCUMENTS", "copy", "find_platform", "read_blob", "read_config", "read_document", "referrer_of", "walk"]
+
+DOCUMENTS = media_types.MANIFESTS | media_types.INDEXES
+"""The media types that name other blobs."""
 
 GRAPH_LIMIT = 10_000
 _CHUNK = 1024 * 1024
@@ -187,7 +190,7 @@ def copy(
     copied: list[Descriptor] = []
     for descriptor in walk(source, artifact.root):
         _transfer(source, store, descriptor, on_progress)
-        if descriptor.media_type in media_types.MANIFESTS | media_types.INDEXES:
+        if descriptor.media_type in DOCUMENTS:
             copied.append(descriptor)
     if referrers:
         _copy_referrers(source, store, copied, on_progress)

@@ -23,13 +23,13 @@ from ocibuild.oci.canonical import DOCUMENT_LIMIT, decode, encode
 from ocibuild.oci.reference import check_tag
 
 from .blobs import BlobFolder, FileWriter
+from .entries import add_entry, document_descriptor, referrers_in, resolve_in, tags_in
 from .files import Staging, exclusive, replace_file, store_errors, sweep
-from .graph import read_blob, referrer_of, walk
+from .graph import DOCUMENTS, referrer_of, walk
 
 __all__ = ["LayoutStore"]
 
 LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
-_DOCUMENTS = media_types.MANIFESTS | media_types.INDEXES
 
 
 class LayoutStore:
@@ -66,30 +66,23 @@ class LayoutStore:
 
     def resolve(self, name: str) -> Descriptor:
         """See `Store.resolve`; a digest need not be named in `index.json`."""
-        if ":" not in name:
-            found = self.tags().get(name)
-            if found is None:
-                raise NotFoundError(f"no tag {name!r}", wanted=self._names(), where=self.path)
+        found = resolve_in(self.index(), name, where=self.path)
+        if found is not None:
             return found
         digest = Digest(name)
-        for descriptor in self.index().manifests:
-            if descriptor.digest == digest:
-                return descriptor.bare
-        return self._descriptor_of(digest)
+        try:
+            size = self._blobs.blob_path(digest).stat().st_size
+        except OSError:
+            raise NotFoundError(f"no image {digest}", where=self.path) from None
+        return document_descriptor(self, digest, size, where=self.path)
 
     def tags(self) -> dict[str, Descriptor]:
         """See `LocalStore.tags`."""
-        return {_name(item): item.bare for item in sorted(self.index().manifests, key=_name) if _name(item)}
+        return tags_in(self.index())
 
     def referrers(self, descriptor: Descriptor, *, artifact_type: str | None = None) -> list[Descriptor]:
         """See `Store.referrers`."""
-        found: dict[Digest, Descriptor] = {}
-        for item in self.index().manifests:
-            if item.media_type in _DOCUMENTS and item.digest not in found:
-                link = referrer_of(read_blob(self, item), item)
-                if link and link[0].digest == descriptor.digest and artifact_type in (None, link[1].artifact_type):
-                    found[item.digest] = link[1]
-        return [found[digest] for digest in sorted(found)]
+        return referrers_in(self, self.index(), descriptor, artifact_type=artifact_type)
 
     def index(self) -> Index:
         """The layout's `index.json`.
@@ -118,7 +111,7 @@ class LayoutStore:
 
     def push(self, descriptor: Descriptor, content: BinaryIO) -> None:
         """See `Store.push`."""
-        if descriptor.media_type not in _DOCUMENTS:
+        if descriptor.media_type not in DOCUMENTS:
             self._blobs.put(descriptor, content, self._session())
             return
         raw = content.read(DOCUMENT_LIMIT + 1)
@@ -148,16 +141,7 @@ class LayoutStore:
             raise NotFoundError("no such blob in the layout", where=entry.digest)
         with self._lock, store_errors(self.path), exclusive(self.path / "oci-layout"):
             index = self.index()
-            kept = [
-                item
-                for item in index.manifests
-                if _name(item) != _name(entry) or (not _name(entry) and item.digest != entry.digest)
-            ]
-            new = Index(
-                media_type=media_types.IMAGE_INDEX,
-                manifests=tuple(sorted([*kept, entry], key=lambda item: (_name(item), item.digest))),
-                annotations=index.annotations,
-            )
+            new = add_entry(index, entry)
             if new != index:
                 replace_file(self.path / "index.json", encode(new), staging=staging)
 
@@ -251,23 +235,3 @@ class LayoutStore:
                     raise
         finally:
             staging.close()
-
-    def _descriptor_of(self, digest: Digest) -> Descriptor:
-        path = self._blobs.blob_path(digest)
-        if not path.is_file() or path.stat().st_size > DOCUMENT_LIMIT:
-            raise NotFoundError(f"no image {digest}", wanted=self._names(), where=self.path)
-        raw = path.read_bytes()
-        fields = decode(raw, dict, where=digest)
-        default = media_types.IMAGE_INDEX if "manifests" in fields else media_types.IMAGE_MANIFEST
-        media_type = fields.get("mediaType", default)
-        if media_type not in _DOCUMENTS:
-            raise NotFoundError(f"{digest} is not an image", wanted=self._names(), where=self.path)
-        return Descriptor(media_type=media_type, digest=digest, size=len(raw))
-
-    def _names(self) -> str:
-        tags = list(self.tags())
-        return f"one of: {', '.join(tags)}" if tags else "a tag; this layout has none"
-
-
-def _name(entry: Descriptor) -> str:
-    return (entry.annotations or {}).get(REF_NAME, "")

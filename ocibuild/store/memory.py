@@ -10,10 +10,10 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from ocibuild.errors import NotFoundError
-from ocibuild.oci import Descriptor, Digest, media_types
+from ocibuild.oci import Descriptor, Digest
 from ocibuild.oci.reference import check_tag
 
-from .graph import referrer_of
+from .graph import DOCUMENTS, referrer_of
 from .verify import verifying
 
 __all__ = ["MemoryStore"]
@@ -92,8 +92,7 @@ class MemoryStore:
         )
 
     def _keep(self, descriptor: Descriptor, data: bytes) -> None:
-        is_document = descriptor.media_type in media_types.MANIFESTS | media_types.INDEXES
-        link = referrer_of(data, descriptor) if is_document else None
+        link = referrer_of(data, descriptor) if descriptor.media_type in DOCUMENTS else None
         with self._lock:
             self._blobs[descriptor.digest] = (descriptor.media_type, data)
             if link is not None:

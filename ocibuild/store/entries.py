@@ -1,0 +1,78 @@
+"""The entries of a layout's `index.json`: tags, digests, referrers (image-spec, image-layout.md, "index.json file")."""
+
+from __future__ import annotations
+
+from ocibuild.errors import NotFoundError
+from ocibuild.oci import Descriptor, Digest, Index, media_types
+from ocibuild.oci.annotations import REF_NAME
+from ocibuild.oci.canonical import decode
+
+from .base import Fetcher
+from .graph import DOCUMENTS, read_blob, referrer_of
+
+__all__ = ["add_entry", "document_descriptor", "entry_name", "referrers_in", "resolve_in", "tags_in"]
+
+
+def entry_name(entry: Descriptor) -> str:
+    """The tag of an entry, empty where it has none."""
+    return (entry.annotations or {}).get(REF_NAME, "")
+
+
+def tags_in(index: Index) -> dict[str, Descriptor]:
+    """Every tag and what it names, sorted."""
+    return {entry_name(item): item.bare for item in sorted(index.manifests, key=entry_name) if entry_name(item)}
+
+
+def resolve_in(index: Index, name: str, *, where: object) -> Descriptor | None:
+    """What a tag or digest names among the entries; None for a digest that none of them has.
+
+    Raises:
+        NotFoundError: No such tag; the message lists those there are.
+        DocumentError: The name is neither a tag nor a digest.
+    """
+    if ":" in name:
+        digest = Digest(name)
+        return next((item.bare for item in index.manifests if item.digest == digest), None)
+    tags = tags_in(index)
+    if name not in tags:
+        raise NotFoundError(f"no tag {name!r}", wanted=f"one of: {', '.join(tags) or 'none'}", where=where)
+    return tags[name]
+
+
+def document_descriptor(source: Fetcher, digest: Digest, size: int, *, where: object) -> Descriptor:
+    """The descriptor of a manifest or index that no entry names, once its bytes are known to be good.
+
+    Raises:
+        NotFoundError: The blob is neither.
+    """
+    raw = read_blob(source, Descriptor(media_type="application/octet-stream", digest=digest, size=size))
+    fields = decode(raw, dict, where=digest)
+    default = media_types.IMAGE_INDEX if "manifests" in fields else media_types.IMAGE_MANIFEST
+    media_type = fields.get("mediaType", default)
+    if media_type not in DOCUMENTS:
+        raise NotFoundError(f"{digest} is not an image", where=where)
+    return Descriptor(media_type=media_type, digest=digest, size=size)
+
+
+def referrers_in(
+    source: Fetcher, index: Index, descriptor: Descriptor, *, artifact_type: str | None = None
+) -> list[Descriptor]:
+    """The entries whose `subject` is the given manifest, as they are listed for it, sorted by digest."""
+    found: dict[Digest, Descriptor] = {}
+    for item in index.manifests:
+        if item.media_type in DOCUMENTS and item.digest not in found:
+            link = referrer_of(read_blob(source, item), item)
+            if link and link[0].digest == descriptor.digest and artifact_type in (None, link[1].artifact_type):
+                found[item.digest] = link[1]
+    return [found[digest] for digest in sorted(found)]
+
+
+def add_entry(index: Index, entry: Descriptor) -> Index:
+    """The index with an entry more, in place of the one of the same tag, or of the same untagged manifest."""
+    name = entry_name(entry)
+    kept = [item for item in index.manifests if entry_name(item) != name or (not name and item.digest != entry.digest)]
+    return Index(
+        media_type=media_types.IMAGE_INDEX,
+        manifests=tuple(sorted([*kept, entry], key=lambda item: (entry_name(item), item.digest))),
+        annotations=index.annotations,
+    )
