@@ -6,21 +6,26 @@ The archive is hostile: headers are checked, names and records bounded, and noth
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from ocibuild.errors import LayerError, OcibuildError
+from ocibuild.errors import LayerError
 from ocibuild.oci import media_types
 
+from .decompress import decompressed
 from .tar import BLOCK
 
 __all__ = ["Member", "open_layer", "read_members"]
 
 MEMBER_LIMIT = 1_000_000
 _RECORDS_LIMIT = 1024 * 1024
-_WINDOW_LIMIT = 128 * 1024 * 1024
+_CODECS = {
+    media_types.LAYER: "none",
+    media_types.LAYER_GZIP: "gzip",
+    media_types.DOCKER_LAYER_GZIP: "gzip",
+    media_types.LAYER_ZSTD: "zstd",
+}
 _KINDS = {
     "0": "file", "\0": "file", "7": "file", "1": "hardlink", "2": "symlink", "3": "char", "4": "block", "5": "directory",
     "6": "fifo",
@@ -58,13 +63,9 @@ def open_layer(stream: BinaryIO, media_type: str) -> BinaryIO:
     Raises:
         LayerError: The media type is not a layer's.
     """
-    if media_type == media_types.LAYER:
-        return stream
-    if media_type in (media_types.LAYER_GZIP, media_types.DOCKER_LAYER_GZIP):
-        return io.BufferedReader(_Decompressed(_GunzipSource(stream)))
-    if media_type == media_types.LAYER_ZSTD:
-        return io.BufferedReader(_Decompressed(_zstd_source(stream)))
-    raise LayerError(f"media type {media_type}", wanted="a tar layer, plain, gzip or zstd")
+    if media_type not in _CODECS:
+        raise LayerError(f"media type {media_type}", wanted="a tar layer, plain, gzip or zstd")
+    return decompressed(stream, _CODECS[media_type])
 
 
 def read_members(stream: BinaryIO) -> Iterator[tuple[Member, BinaryIO]]:
@@ -219,57 +220,3 @@ class _Content(io.RawIOBase):
     def drain(self) -> None:
         while self._left:
             self._left -= len(_read_exactly(self._stream, min(self._left, 1024 * 1024)))
-
-
-class _GunzipSource:
-    """Joined gzip members, decompressed in bounded pieces."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        self._stream = stream
-        self._codec = zlib.decompressobj(wbits=31)
-        self._pending = b""
-        self._begun = False
-
-    def read(self, size: int) -> bytes:
-        while True:
-            if self._codec.eof:
-                self._pending = self._codec.unused_data
-                self._codec = zlib.decompressobj(wbits=31)
-                self._begun = False
-            data = self._pending or self._stream.read(256 * 1024)
-            if not data:
-                if self._begun:
-                    raise LayerError("a gzip member that ends too early")
-                return b""
-            self._begun = True
-            out = self._codec.decompress(data, size)
-            self._pending = self._codec.unconsumed_tail
-            if out:
-                return out
-
-
-def _zstd_source(stream: BinaryIO) -> BinaryIO:
-    import zstandard
-
-    codec = zstandard.ZstdDecompressor(max_window_size=_WINDOW_LIMIT)
-    return codec.stream_reader(stream, read_across_frames=True)
-
-
-class _Decompressed(io.RawIOBase):
-    """A decompressor as a stream whose every failure is a `LayerError`."""
-
-    def __init__(self, source: _GunzipSource | BinaryIO) -> None:
-        self._source = source
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        try:
-            data = self._source.read(len(buffer))
-        except OcibuildError:
-            raise
-        except Exception as error:  # zlib.error, ZstdError, and what else a codec has: one kind for the caller
-            raise LayerError(f"compressed data that is damaged: {error}") from error
-        buffer[: len(data)] = data
-        return len(data)

@@ -1,0 +1,125 @@
+"""Decompression in bounded memory: gzip with any number of members, zstd, xz."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from collections.abc import Callable
+from functools import partial
+from typing import BinaryIO, Protocol
+
+from ocibuild.errors import LayerError, OcibuildError
+
+__all__ = ["decompressed"]
+
+_CHUNK = 256 * 1024
+_WINDOW_LIMIT = 128 * 1024 * 1024
+
+
+class _Source(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def decompressed(stream: BinaryIO, codec: str) -> BinaryIO:
+    """The uncompressed bytes of a stream, which raises `LayerError` where it is damaged.
+
+    A zstd stream that is cut off ends early without an error: the caller knows a digest or a size.
+
+    Args:
+        stream: The compressed bytes.
+        codec: `none`, `gzip`, `zstd` or `xz`.
+    """
+    if codec == "none":
+        return stream
+    sources: dict[str, Callable[[BinaryIO], _Source]] = {"gzip": _Gunzip, "zstd": _unzstd, "xz": _Unxz}
+    return io.BufferedReader(_Decompressed(sources[codec](stream)), _CHUNK)
+
+
+class _Gunzip:
+    """Joined gzip members, decompressed in bounded pieces."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._codec = zlib.decompressobj(wbits=31)
+        self._pending = b""
+        self._begun = False
+
+    def read(self, size: int) -> bytes:
+        while True:
+            if self._codec.eof:
+                self._pending = self._codec.unused_data
+                self._codec = zlib.decompressobj(wbits=31)
+                self._begun = False
+            data = self._pending or self._stream.read(_CHUNK)
+            if not data:
+                if self._begun:
+                    raise LayerError("a gzip member that ends too early")
+                return b""
+            self._begun = True
+            out = self._codec.decompress(data, size)
+            self._pending = self._codec.unconsumed_tail
+            if out:
+                return out
+
+
+def _zstd_source(stream: BinaryIO) -> BinaryIO:
+    import zstandard
+
+    codec = zstandard.ZstdDecompressor(max_window_size=_WINDOW_LIMIT)
+    return codec.stream_reader(stream, read_across_frames=True)
+
+
+class _Unxz:
+    """Joined xz streams, decompressed in bounded pieces and bounded memory."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        from lzma import FORMAT_XZ, LZMADecompressor
+
+        self._stream = stream
+        self._new = partial(LZMADecompressor, format=FORMAT_XZ, memlimit=_WINDOW_LIMIT)
+        self._codec = self._new()
+        self._begun = False
+
+    def read(self, size: int) -> bytes:
+        pending = b""
+        while True:
+            if self._codec.eof:
+                pending = self._codec.unused_data.lstrip(b"\0")
+                self._codec = self._new()
+                self._begun = False
+            data = pending or (self._stream.read(_CHUNK) if self._codec.needs_input else b"")
+            pending = b""
+            if not data and self._codec.needs_input:
+                if self._begun:
+                    raise LayerError("an xz stream that ends too early")
+                return b""
+            self._begun = True
+            if out := self._codec.decompress(data, size):
+                return out
+
+
+def _unzstd(stream: BinaryIO) -> BinaryIO:
+    import zstandard
+
+    codec = zstandard.ZstdDecompressor(max_window_size=_WINDOW_LIMIT)
+    return codec.stream_reader(stream, read_across_frames=True)
+
+
+class _Decompressed(io.RawIOBase):
+    """A decompressor as a stream whose every failure is a `LayerError`."""
+
+    def __init__(self, source: _Source) -> None:
+        self._source = source
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        try:
+            data = self._source.read(len(buffer))
+        except OcibuildError:
+            raise
+        except Exception as error:  # zlib.error, ZstdError, and what else a codec has: one kind for the caller
+            raise LayerError(f"compressed data that is damaged: {error}") from error
+        buffer[: len(data)] = data
+        return len(data)
