@@ -6,25 +6,21 @@ last member has been handed on.
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from .errors import DigestMismatchError, LayerError, UsageError
+from .errors import LayerError, UsageError
 from .layer.entry import Directory, Entry, File, Symlink
 from .layer.plan import resolve
-from .layer.read import Member, open_layer, read_members
+from .layer.read import Budget, Member, VerifiedArchive, read_members
 from .oci import Descriptor, Digest, ImageConfig, Manifest
 from .store import Artifact, Fetcher
 from .store.graph import read_config, read_document
 
-__all__ = ["Placed", "file_tree", "layer_members", "read_image"]
+__all__ = ["Placed", "file_tree", "layer_members", "read_image", "read_layers"]
 
-# No honest archive expands more: 1032 is the limit of deflate itself.
-_RATIO = 1100
-_FLOOR = 64 * 1024 * 1024
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
 
@@ -52,19 +48,39 @@ def read_image(image: Artifact) -> tuple[Manifest, ImageConfig]:
     return manifest, read_config(image.source, manifest)
 
 
-def layer_members(source: Fetcher, layer: Descriptor, diff_id: Digest) -> Iterator[tuple[Member, BinaryIO]]:
+def layer_members(
+    source: Fetcher, layer: Descriptor, diff_id: Digest, *, budget: Budget | None = None
+) -> Iterator[tuple[Member, BinaryIO]]:
     """Each member of a layer and a reader of its content, good until the next is asked for.
+
+    Args:
+        source: Where the blob is.
+        layer: The blob.
+        diff_id: What the image's configuration says of the archive in it.
+        budget: What all layers of an image share; this one's own by default.
 
     Raises:
         LayerError: The layer is not a tar archive, or expands beyond any honest one.
         DigestMismatchError: The blob or the archive in it has another digest.
     """
     with source.fetch(layer) as blob:
-        archive = _Hashed(open_layer(blob, layer.media_type), max(_FLOOR, _RATIO * layer.size), diff_id)
+        archive = VerifiedArchive(blob, layer.media_type, diff_id, budget or Budget(layer.size))
         yield from read_members(io.BufferedReader(archive, 256 * 1024))
-        while blob.read(1024 * 1024):
-            pass
         archive.finish()
+
+
+def read_layers(image: Artifact) -> Iterator[tuple[int, int, Member, BinaryIO]]:
+    """Every member of every layer of a single image, with the number of its layer and its own in it.
+
+    Raises:
+        LayerError, DigestMismatchError: As `layer_members`.
+    """
+    manifest, config = read_image(image)
+    budget = Budget(*(layer.size for layer in manifest.layers))
+    for number, (layer, diff_id) in enumerate(zip(manifest.layers, config.rootfs.diff_ids, strict=True)):
+        members = layer_members(image.source, layer, diff_id, budget=budget)
+        for count, (member, content) in enumerate(members):
+            yield number, count, member, content
 
 
 def file_tree(image: Artifact) -> dict[str, Placed]:
@@ -75,59 +91,102 @@ def file_tree(image: Artifact) -> dict[str, Placed]:
     Raises:
         LayerError: A member outside the root, or a layer that is damaged.
     """
-    manifest, config = read_image(image)
-    placed: dict[str, Placed] = {}
-    tree: dict[str, Entry] = {}
-    for number, (layer, diff_id) in enumerate(zip(manifest.layers, config.rootfs.diff_ids, strict=True)):
-        lower = set(placed)
-        for count, (member, _) in enumerate(layer_members(image.source, layer, diff_id)):
-            _apply(Placed(member=member, layer=number, number=count), placed, tree, lower)
-    return dict(sorted(placed.items(), key=lambda item: item[0].encode()))
+    tree = _Tree()
+    for layer, number, member, _ in read_layers(image):
+        tree.apply(Placed(member=member, layer=layer, number=number))
+    return dict(sorted(tree.placed.items(), key=lambda item: item[0].encode()))
 
 
-def _apply(new: Placed, placed: dict[str, Placed], tree: dict[str, Entry], lower: set[str]) -> None:
-    member = new.member
-    path = _inside(member.path, tree)
-    if not path:
-        return
-    folder, _, name = path.rpartition("/")
-    if name == _OPAQUE:
-        _remove_below(folder, placed, tree, lower)
-        return
-    if name.startswith(_WHITEOUT):
-        hidden = f"{folder}/{name.removeprefix(_WHITEOUT)}".lstrip("/")
-        _remove_below(hidden, placed, tree, lower)
-        if hidden in lower:
-            placed.pop(hidden, None)
-            tree.pop(hidden, None)
-        return
-    if member.kind == "hardlink":
-        target = placed.get(_inside(member.link, tree))
+class _Tree:
+    """The files so far. Folders that no member names are known by their children."""
+
+    def __init__(self) -> None:
+        self.placed: dict[str, Placed] = {}
+        self._entries: dict[str, Entry] = {}
+        self._children: dict[str, set[str]] = {}
+        self._resolved: dict[str, str] = {}
+
+    def apply(self, new: Placed) -> None:
+        """Place one member, or remove what a whiteout hides."""
+        path = self._inside(new.member.path)
+        folder, _, name = path.rpartition("/")
+        if name == _OPAQUE:
+            self._remove_below(folder, new.layer)
+        elif name.startswith(_WHITEOUT):
+            self._remove(f"{folder}/{name.removeprefix(_WHITEOUT)}".lstrip("/"), new.layer)
+        elif path:
+            self._place(path, self._target(path, new))
+
+    def _place(self, path: str, new: Placed) -> None:
+        kind = new.member.kind
+        if kind in ("char", "block", "fifo"):
+            raise LayerError(f"a {kind} device or pipe", wanted="files, folders and links", where=path)
+        if isinstance(self._entries.get(path.rpartition("/")[0]), File):
+            raise LayerError("a member below a file", where=path)
+        if kind != "directory" and path in self._children:
+            self._remove_below(path, new.layer + 1)
+        if kind == "symlink" or isinstance(self._entries.get(path), Symlink):
+            self._resolved.clear()
+        self.placed[path] = new
+        self._entries[path] = _entry(path, new.member)
+        while path:
+            folder = path.rpartition("/")[0]
+            known = self._children.setdefault(folder, set())
+            if path in known:
+                break
+            known.add(path)
+            path = folder
+
+    def _target(self, path: str, new: Placed) -> Placed:
+        """A hard link is the file it names, which must have come before."""
+        if new.member.kind != "hardlink":
+            return new
+        target = self.placed.get(self._inside(new.member.link))
         if target is None or target.member.kind != "file":
-            raise LayerError(f"a hard link to {member.link!r}, which is no file before it", where=path)
-        new = target
-    elif member.kind in ("char", "block", "fifo"):
-        raise LayerError(f"a {member.kind} device or pipe", wanted="files, folders and links", where=path)
-    if member.kind != "directory":
-        _remove_below(path, placed, tree, set(placed))
-    placed[path] = new
-    tree[path] = _entry(path, member)
+            raise LayerError(f"a hard link to {new.member.link!r}, which is no file before it", where=path)
+        return target
 
+    def _inside(self, path: str) -> str:
+        """Where a member's path leads, its own last part not followed; empty for the root."""
+        folder, _, name = path.strip("/").rpartition("/")
+        if folder not in self._resolved:
+            found = resolve(folder, self._entries)
+            if found is None:
+                raise LayerError(f"the path {path!r}, which leaves the root", wanted="paths inside the image")
+            self._resolved[folder] = found
+        parent = self._resolved[folder]
+        if name == "..":
+            raise LayerError(f"the path {path!r}", wanted="paths inside the image")
+        return f"{parent}/{name}".lstrip("/") if name not in ("", ".") else parent
 
-def _inside(path: str, tree: dict[str, Entry]) -> str:
-    """Where a member's path leads, its own last part not followed."""
-    folder, _, name = path.strip("/").rpartition("/")
-    parent = resolve(folder, tree)
-    if parent is None or name == "..":
-        raise LayerError(f"the path {path!r}, which leaves the root", wanted="paths inside the image")
-    return f"{parent}/{name}".lstrip("/") if name not in ("", ".") else parent
+    def _remove(self, path: str, layer: int) -> None:
+        """Hide a file or folder of the layers below the given one."""
+        self._remove_below(path, layer)
+        placed = self.placed.get(path)
+        if placed is not None and placed.layer < layer:
+            del self.placed[path]
+            del self._entries[path]
+            self._resolved.clear()
+        if path not in self.placed and not self._children.get(path):
+            self._children.get(path.rpartition("/")[0], set()).discard(path)
 
-
-def _remove_below(path: str, placed: dict[str, Placed], tree: dict[str, Entry], which: set[str]) -> None:
-    prefix = f"{path}/" if path else ""
-    for other in [item for item in placed if item.startswith(prefix) and item in which]:
-        del placed[other]
-        tree.pop(other, None)
+    def _remove_below(self, path: str, layer: int) -> None:
+        todo, folders = list(self._children.get(path, ())), [path]
+        while todo:
+            below = todo.pop()
+            folders.append(below)
+            todo.extend(self._children.get(below, ()))
+            placed = self.placed.get(below)
+            if placed is not None and placed.layer < layer:
+                del self.placed[below]
+                del self._entries[below]
+        for folder in reversed(folders):
+            kept = {item for item in self._children.get(folder, ()) if item in self.placed or self._children.get(item)}
+            if kept:
+                self._children[folder] = kept
+            else:
+                self._children.pop(folder, None)
+        self._resolved.clear()
 
 
 def _entry(path: str, member: Member) -> Entry:
@@ -136,29 +195,3 @@ def _entry(path: str, member: Member) -> Entry:
     if member.kind == "symlink":
         return Symlink(path=path, target=member.link)
     return File(path=path, content=b"")
-
-
-class _Hashed(io.RawIOBase):
-    """An archive that is hashed and counted while it is read."""
-
-    def __init__(self, stream: BinaryIO, limit: int, diff_id: Digest) -> None:
-        self._stream, self._left, self._diff_id = stream, limit, diff_id
-        self._limit = limit
-        self._hasher = hashlib.new(diff_id.algorithm)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self._stream.read(len(buffer))
-        self._left -= len(data)
-        if self._left < 0:
-            raise LayerError(f"a layer that expands to more than {self._limit} bytes")
-        self._hasher.update(data)
-        buffer[: len(data)] = data
-        return len(data)
-
-    def finish(self) -> None:
-        found = Digest.from_hash(self._hasher)
-        if found != self._diff_id:
-            raise DigestMismatchError(f"a layer whose archive is {found}", wanted=f"the diff ID {self._diff_id}")

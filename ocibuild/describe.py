@@ -9,7 +9,7 @@ import msgspec
 
 from .contents import layer_members
 from .errors import UsageError
-from .layer.read import Member
+from .layer.read import Budget, Member
 from .oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform, media_types
 from .store import Artifact
 from .store.graph import read_config, read_document
@@ -104,9 +104,13 @@ def _image(artifact: Artifact, root: Descriptor, files: bool) -> ImageDescriptio
         return ImageDescription(descriptor=root, platform=root.platform, manifest=manifest, config=None, layers=())
     config = read_config(artifact.source, manifest)
     layers = []
+    budget = Budget(*(layer.size for layer in manifest.layers))
     for layer, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=True):
-        members = tuple(member for member, _ in layer_members(artifact.source, layer, diff_id)) if files else ()
-        layers.append(LayerDescription(descriptor=layer, diff_id=diff_id, members=members))
+        # An attestation has the configuration of an image, and layers of another kind.
+        listed = files and layer.media_type in media_types.LAYERS
+        members = layer_members(artifact.source, layer, diff_id, budget=budget) if listed else ()
+        found = tuple(member for member, _ in members)
+        layers.append(LayerDescription(descriptor=layer, diff_id=diff_id, members=found))
     platform = root.platform or config.platform
     return ImageDescription(descriptor=root, platform=platform, manifest=manifest, config=config, layers=tuple(layers))
 

@@ -70,7 +70,7 @@ def build_image(
         os=platform.os,
         variant=platform.variant,
         os_version=platform.os_version,
-        os_features=platform.os_features or None,
+        os_features=platform.os_features,
         created=created,
         config=runtime if runtime != RuntimeConfig() else None,
         rootfs=RootFS(type="layers", diff_ids=tuple(layer.diff_id for layer in built)),
@@ -114,7 +114,7 @@ def build_index(
         document = read_document(image.source, image.root)
         if not isinstance(document, Manifest):
             raise UsageError(f"{image.root.media_type}", wanted="an image manifest", where=image.digest)
-        platform = image.root.platform or read_config(image.source, document).platform
+        platform = (image.root.platform or read_config(image.source, document).platform).normalized()
         if platform in manifests:
             raise UsageError(f"two images for {platform}", wanted="one a platform", where=image.digest)
         manifests[platform] = _for_platform(image.root, platform)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .errors import NotFoundError, UsageError
 from .oci import Digest, Reference
+from .oci.digest import ALGORITHMS
 from .oci.reference import check_tag
 from .store import ArchiveStore, Artifact, LayoutStore, LocalStore
 from .store.docker import DockerArchiveWriter
@@ -40,15 +41,20 @@ class Location:
     def __str__(self) -> str:
         if self.transport == "docker":
             return f"docker://{self.path}"
-        joint = "@" if self.name and ":" in self.name and self.transport != "docker-archive" else ":"
+        joint = "@" if self.name and Digest.is_valid(self.name) else ":"
         return f"{self.transport}:{self.path}" + (f"{joint}{self.name}" if self.name else "")
 
 
-def parse_location(text: str) -> Location:
+def parse_location(text: str, *, to_write: bool = False) -> Location:
     """A location from its notation.
+
+    Args:
+        text: The notation.
+        to_write: It names something local to be made: what is no reference need not be there.
 
     Raises:
         UsageError: It is none.
+        NotFoundError: It has no prefix, is no reference, and nothing is there.
 
     Example:
         >>> parse_location("oci:dist/pg_trickle:0.2.0")
@@ -57,7 +63,7 @@ def parse_location(text: str) -> Location:
         'oci-archive'
         >>> parse_location("dist/x")
         Traceback (most recent call last):
-        ocibuild.errors.UsageError: 'dist/x' is no file or folder here, and no reference: 'dist/x' names no registry, wanted...
+        ocibuild.errors.NotFoundError: 'dist/x' is not there, wanted a layout, an archive, or a reference...
     """
     for transport in ("oci", "oci-archive", "docker-archive"):
         if text.startswith(transport + ":"):
@@ -65,14 +71,19 @@ def parse_location(text: str) -> Location:
     if text.startswith("docker://"):
         return Location(transport="docker", path=str(Reference.parse(text.removeprefix("docker://"))))
     path, _ = _split_name(text)
-    if text.startswith((".", "/")) or _WINDOWS_DRIVE.match(text) or os.path.exists(path) or os.path.exists(text):
+    if text.startswith((".", "/")) or _WINDOWS_DRIVE.match(text) or _is_there(path) or _is_there(text):
         is_archive = path.endswith(".tar") or os.path.isfile(path)
         return _local("oci-archive" if is_archive else "oci", text)
     try:
         return Location(transport="docker", path=str(Reference.parse(text)))
-    except UsageError as error:
-        found = f"{text!r} is no file or folder here, and no reference: {error.found}"
-        raise UsageError(found, wanted=error.wanted, hint=error.hint) from None
+    except UsageError:
+        if to_write and text:
+            return _local("oci-archive" if path.endswith(".tar") else "oci", text)
+        raise NotFoundError(
+            f"{text!r} is not there",
+            wanted="a layout, an archive, or a reference that starts with its registry's host",
+            hint="A place that is to be made is written oci:FOLDER or oci-archive:FILE.",
+        ) from None
 
 
 def open_store(location: str | Location) -> LocalStore:
@@ -108,14 +119,17 @@ def open_artifact(location: str | Location) -> Artifact:
     if place.name:
         return Artifact(store.resolve(place.name), store)
     tags = store.tags()
-    roots = {descriptor.digest: descriptor for descriptor in tags.values()}
-    if not tags:
-        raise NotFoundError("no tagged image", where=place, hint="Name one by its digest: @sha256:...")
-    if len(roots) > 1:
-        raise UsageError(
-            f"{len(tags)} tags", wanted="one of them", where=place, hint=f"Add :TAG, one of {', '.join(tags)}"
-        )
-    return Artifact(next(iter(roots.values())), store)
+    roots = list({descriptor.digest: descriptor for descriptor in tags.values()}.values())
+    if not roots and isinstance(store, LayoutStore | ArchiveStore):
+        # What other tools leave without a tag; a referrer is no image of its own.
+        roots = [item.bare for item in store.index().manifests if item.artifact_type is None]
+    if len(roots) == 1:
+        return Artifact(roots[0], store)
+    if not roots:
+        raise NotFoundError("no image", where=place)
+    names = ", ".join(tags) or ", ".join(f"@{item.digest}" for item in roots)
+    hint = f"Add :TAG, one of {names}" if tags else f"Name one: {names}"
+    raise UsageError(f"{len(roots)} images", wanted="one of them", where=place, hint=hint)
 
 
 def docker_archive(location: Location) -> DockerArchiveWriter:
@@ -123,11 +137,16 @@ def docker_archive(location: Location) -> DockerArchiveWriter:
     return DockerArchiveWriter(Path(location.path), name=location.name)
 
 
+def _is_there(path: str) -> bool:
+    return "\0" not in path and os.path.exists(path)
+
+
 def _local(transport: str, text: str) -> Location:
+    if "\0" in text:
+        raise UsageError("a NUL in a location", where=repr(text))
     if transport == "docker-archive":
         path, _, name = text.partition(":")
-        if name and ":" not in name.rpartition("/")[2]:
-            name += ":latest"
+        name = _loadable(name) if name else ""
     else:
         path, name = _split_name(text)
         if name and ":" not in name:
@@ -137,11 +156,23 @@ def _local(transport: str, text: str) -> Location:
     return Location(transport=transport, path=path, name=name or None)
 
 
+def _loadable(name: str) -> str:
+    """The name under which Docker loads an image: a repository, perhaps with its registry, and a tag."""
+    repository, _, tag = name.rpartition(":") if ":" in name.rpartition("/")[2] else (name, "", "latest")
+    try:
+        Reference.parse(repository)
+    except UsageError:
+        Reference.parse(f"docker.io/{repository}")
+    return f"{repository}:{check_tag(tag)}"
+
+
 def _split_name(text: str) -> tuple[str, str]:
     """A path and the tag or digest behind it. The last colon after the last slash begins a tag."""
     path, at, digest = text.rpartition("@")
-    if at and ":" in digest:
-        return path, Digest(digest)
+    if at and digest.startswith(tuple(f"{name}:" for name in ALGORITHMS)):
+        if not Digest.is_valid(digest):
+            raise UsageError(f"digest {digest!r}", wanted="sha256:<64 hex> or sha512:<128 hex>", where=text)
+        return path, digest
     head = 2 if _WINDOWS_DRIVE.match(text) else 0
     start = max(text.rfind("/"), text.rfind("\\"), head - 1) + 1
     colon = text.find(":", start)

@@ -7,11 +7,11 @@ verified by then. Files are written below folders made here, symbolic links last
 from __future__ import annotations
 
 import os
-import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from .contents import Placed, file_tree, layer_members, read_image
+from .contents import Placed, file_tree, read_layers
 from .errors import StoreError
 from .store import Artifact
 from .store.files import Staging, store_errors
@@ -19,14 +19,16 @@ from .store.files import Staging, store_errors
 __all__ = ["unpack"]
 
 
-def unpack(image: Artifact, folder: Path | str) -> list[str]:
+def unpack(image: Artifact, folder: Path | str, *, on_progress: Callable[[int], None] | None = None) -> list[str]:
     """Write the files of a single image into a folder that does not exist or is empty.
 
-    Owners are not kept, set-id bits neither. The folder appears when all is written, or not at all.
+    Owners are not kept, set-id bits neither; symbolic links are written as they are and may lead anywhere, so do not
+    follow those of an image you do not trust. A new folder appears when all is written, or not at all.
 
     Args:
-        image: One platform's image (`find_platform` picks it out of an index).
+        image: One platform's image (`single_image` picks it out of an index).
         folder: Where to.
+        on_progress: Called with the number of content bytes that were just written.
 
     Returns:
         The paths written, sorted.
@@ -46,31 +48,61 @@ def unpack(image: Artifact, folder: Path | str) -> list[str]:
         ['lib', 'lib/x']
     """
     target = Path(folder)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise StoreError("exists and is not empty", where=target, hint="Name a folder that does not exist.")
+    with store_errors(target):
+        exists = target.exists() or target.is_symlink()
+        if exists and not target.is_dir():
+            raise StoreError("exists and is not a folder", where=target, hint="Name a folder that does not exist.")
+        if exists and any(target.iterdir()):
+            raise StoreError("exists and is not empty", where=target, hint="Name a folder that does not exist.")
     tree = file_tree(image)
+    for path in tree:
+        _check_name(path)
     with store_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        staging = Staging(target.parent, target.name)
+        # An empty folder stays the one it is: somebody may stand in it, or point to it.
+        staging = Staging(target, "tmp") if exists else Staging(target.parent, target.name)
         try:
             root = staging.path / "files"
             root.mkdir()
-            _write(image, tree, root)
-            os.replace(root, target)
+            _write(image, tree, root, on_progress or _nobody)
+            if exists:
+                for item in sorted(root.iterdir()):
+                    os.rename(item, target / item.name)
+            else:
+                os.rename(root, target)
         finally:
             staging.close()
     return list(tree)
 
 
-def _write(image: Artifact, tree: dict[str, Placed], root: Path) -> None:
+def _nobody(_size: int) -> None:
+    pass
+
+
+def _check_name(path: str) -> None:
+    """Refuse what Windows would take for another path."""
+    if os.name != "nt":
+        return
+    for part in path.split("/"):
+        stem = part.split(".")[0].upper()
+        reserved = stem in {"CON", "PRN", "AUX", "NUL"} or stem[:-1] in {"COM", "LPT"}
+        if reserved or part.endswith((".", " ")) or any(character in part for character in '\\:*?"<>|'):
+            raise StoreError("a name that Windows does not take", where=path, hint="Unpack it on another system.")
+
+
+def _write(image: Artifact, tree: dict[str, Placed], root: Path, tell: Callable[[int], None]) -> None:
     wanted: dict[tuple[int, int], list[str]] = {}
+    folders: set[str] = set()
     for path, placed in tree.items():
-        (root / path).parent.mkdir(parents=True, exist_ok=True)
-        if placed.member.kind == "directory":
-            (root / path).mkdir(exist_ok=True)
-        elif placed.member.kind == "file":
+        _make_folders(root, path if placed.member.kind == "directory" else path.rpartition("/")[0], folders)
+        if placed.member.kind == "file":
             wanted.setdefault((placed.layer, placed.number), []).append(path)
-    _write_files(image, wanted, root)
+    for layer, number, member, content in read_layers(image) if wanted else ():
+        first, *others = wanted.get((layer, number), [""])
+        if first:
+            _write_file(root / first, content, member.mode & 0o777, tell)
+        for other in others:
+            os.link(root / first, root / other)
     for path, placed in tree.items():
         if placed.member.kind == "symlink":
             os.symlink(placed.member.link, root / path)
@@ -79,26 +111,21 @@ def _write(image: Artifact, tree: dict[str, Placed], root: Path) -> None:
             os.chmod(root / path, placed.member.mode & 0o777)
 
 
-def _write_files(image: Artifact, wanted: dict[tuple[int, int], list[str]], root: Path) -> None:
-    manifest, config = read_image(image)
-    layers = {number for number, _ in wanted}
-    for number, (layer, diff_id) in enumerate(zip(manifest.layers, config.rootfs.diff_ids, strict=True)):
-        if number not in layers:
-            continue
-        for count, (member, content) in enumerate(layer_members(image.source, layer, diff_id)):
-            first: Path | None = None
-            for path in wanted.get((number, count), ()):
-                _write_file(root / path, content, first)
-                os.chmod(root / path, member.mode & 0o777)
-                first = first or root / path
+def _make_folders(root: Path, path: str, made: set[str]) -> None:
+    """A folder and its parents, one after the other: a hostile path may have thousands."""
+    missing = []
+    while path and path not in made:
+        missing.append(path)
+        made.add(path)
+        path = path.rpartition("/")[0]
+    for folder in reversed(missing):
+        os.mkdir(root / folder)
 
 
-def _write_file(path: Path, content: BinaryIO, first: Path | None) -> None:
-    """One file; `first` has the same content already where the image has it under several names."""
+def _write_file(path: Path, content: BinaryIO, mode: int, tell: Callable[[int], None]) -> None:
     # "x": an existing file (two names that this file system takes for one) is an error, not overwritten.
     with open(path, "xb") as stream:
-        if first is None:
-            shutil.copyfileobj(content, stream, 1024 * 1024)
-        else:
-            with open(first, "rb") as copied:
-                shutil.copyfileobj(copied, stream)
+        while data := content.read(1024 * 1024):
+            stream.write(data)
+            tell(len(data))
+    os.chmod(path, mode)

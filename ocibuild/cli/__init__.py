@@ -8,11 +8,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import io
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ocibuild.errors import OcibuildError
 
 __all__ = ["main"]
 
@@ -33,6 +38,10 @@ exit codes:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for stream in (sys.stdout, sys.stderr):
+        # What an encoding cannot say is written out, rather than an error after the work is done.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     parser = _parser(next((item for item in arguments if item in COMMANDS), None))
     options = parser.parse_args(arguments)
     if getattr(options, "run", None) is None:
@@ -74,50 +83,58 @@ class _Version(argparse.Action):
 
 
 def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    from ocibuild.errors import OcibuildError
+    from ocibuild.errors import OcibuildError, StoreError
 
-    # As Ctrl-C: what was begun is cleaned up.
-    signal.signal(signal.SIGTERM, _interrupt)
+    if threading.current_thread() is threading.main_thread():
+        # As Ctrl-C: what was begun is cleaned up.
+        signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return _flushed(run(options))
+        code = run(options)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except OcibuildError as error:
         return _report(error, options)
     except BrokenPipeError:
         # Whoever read our output is done; Python would complain once more at exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_output()
         return 141
     except KeyboardInterrupt:
-        print("ocibuild: interrupted", file=sys.stderr)
-        return 130
+        return _say("interrupted", 130)
+    except OSError as error:
+        _forget_output()
+        return _report(StoreError(error.strerror or str(error), where=error.filename or "output"), options)
     except Exception as error:
         if os.environ.get("OCIBUILD_DEBUG"):
             raise
-        print(
-            f"ocibuild: internal error: {type(error).__name__}: {error}\n"
-            "This is a fault of ocibuild. Set OCIBUILD_DEBUG=1 to see where, and report it.",
-            file=sys.stderr,
-        )
-        return 1
-
-
-def _flushed(code: int) -> int:
-    sys.stdout.flush()
+        found = f"internal error: {type(error).__name__}: {error}"
+        hint = "This is a fault of ocibuild. Set OCIBUILD_DEBUG=1 to see where, and report it."
+        return _say(f"{found}. {hint}", 1)
     return code
 
 
-def _report(error: Any, options: argparse.Namespace) -> int:
-    import json
+def _say(text: str, code: int) -> int:
+    from ocibuild.cli.render import message, printable
 
-    from ocibuild.cli.render import printable
+    message(f"ocibuild: {printable(text)}")
+    return code
 
-    print(f"ocibuild: {printable(str(error))}", file=sys.stderr)
+
+def _report(error: OcibuildError, options: argparse.Namespace) -> int:
+    from ocibuild.cli.render import print_json
+
+    _say(str(error), error.exit_code)
     if options.json:
-        fields = error.to_dict()
+        fields: dict[str, object] = dict(error.to_dict())
         if findings := getattr(error, "findings", ()):
             fields["findings"] = [finding.to_dict() for finding in findings]
-        print(json.dumps(fields, indent=2, ensure_ascii=False))
-    return int(error.exit_code)
+        with contextlib.suppress(OSError):
+            print_json(fields)
+    return error.exit_code
+
+
+def _forget_output() -> None:
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _interrupt(_signal: int, _frame: object) -> None:

@@ -10,7 +10,6 @@ source, the packages under ./target of a pgrx project are taken. Without -o the 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import re
 import sys
@@ -20,18 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from ocibuild import postgres
-from ocibuild.cli.render import Node, Style, human_size, message, printable, progress, show_tree, table
+from ocibuild.cli.render import Node, Style, human_size, message, print_json, printable, progress, show_tree, table
 from ocibuild.describe import Description, describe
 from ocibuild.errors import CheckError, UsageError
 from ocibuild.layer import Compression
 from ocibuild.layer.plan import total_size
 from ocibuild.locations import Location, open_store, parse_location
-from ocibuild.oci import Reference
+from ocibuild.oci import Digest, Reference
 from ocibuild.oci.annotations import LICENSES, SOURCE, VERSION, full_key
 from ocibuild.postgres.build import merge
 from ocibuild.postgres.recipe import RECIPE_NAME
 from ocibuild.postgres.tags import tag_fields
-from ocibuild.store import ArchiveStore, copy
+from ocibuild.store import ArchiveStore, LocalStore, copy
 
 _PLATFORM = re.compile(r"([a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?)=(.*)", re.DOTALL)
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -45,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", metavar="DEST", help="oci:DIR[:TAG], oci-archive:FILE[:TAG] (default dist/NAME)"
     )
     parser.add_argument("-t", "--tag", action="append", metavar="T", help="tag or template (default {version})")
+    parser.add_argument("--pg", type=int, metavar="MAJOR", help="the PostgreSQL major, where a project has several")
     parser.add_argument("--name", help="the image's name (default: the extension's)")
     parser.add_argument("--label", action="append", default=[], metavar="K=V", help="label, also an annotation")
     parser.add_argument("--annotation", action="append", default=[], metavar="K=V", help="annotation only")
@@ -58,22 +58,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Build and show what was built."""
-    sources = [_open(text) for text in options.sources or _packages(Path())]
+    if options.threads is not None and options.threads < 1:
+        raise UsageError(f"--threads {options.threads}", wanted="1 or more")
+    sources = [_open(text) for text in options.sources] or _project(options)
     by_platform = merge(sources)
-    report = postgres.check(sources) if options.check != "off" else postgres.Report(())
-    _show_findings(report, options)
-    if not report and options.check == "error":
-        raise CheckError(
-            f"{len(report.errors)} finding(s) that would break the extension",
-            findings=report.findings,
-            hint="Mend them, or build all the same with --check=warn.",
-        )
     labels, annotations, name = _metadata(sources, options)
     created = _created(options.created)
     version = labels[VERSION].value if VERSION in labels else None
-    place, tags = _destination(options, name, version, sources)
+    place = _place(options, name)
+    _check_outside(place, sources)
+    report = postgres.check(sources) if options.check != "off" else postgres.Report(())
+    _show_findings(report, options)
+    if not report and options.check == "error":
+        count = len(report.errors)
+        raise CheckError(
+            f"{count} finding{'s' if count > 1 else ''} that would break the extension",
+            findings=report.findings,
+            hint=f"Mend {'them' if count > 1 else 'it'}, or build all the same with --check=warn.",
+        )
+    tags = _tags(options, place, version, sources)
     total = sum(total_size(entries) for entries in by_platform.values())
-    with _open_store(place, options.name) as store, progress("building", total) as advance:
+    with _open_store(place, name) as store, progress("building", total) as advance:
         image = postgres.build_extension(
             sources,
             into=store,
@@ -86,9 +91,9 @@ def run(options: argparse.Namespace) -> int:
         )
         copy(image, store, tags=tags)
         shown = describe(image, files=False)
-    built = _Built(name, sources, shown, labels, place, tags, report)
+    built = _Built(name, version, sources, shown, labels, place, tags, report)
     if options.json:
-        print(json.dumps(built.to_dict(), indent=2, ensure_ascii=False))
+        print_json(built.to_dict())
     else:
         print("\n".join(built.lines(Style(no_color=options.no_color))))
     return 0
@@ -99,6 +104,7 @@ class _Built:
     """What came of a build."""
 
     name: str
+    version: str | None
     sources: Sequence[postgres.Source]
     shown: Description
     labels: dict[str, postgres.Label]
@@ -107,9 +113,9 @@ class _Built:
     report: postgres.Report
 
     def lines(self, style: Style) -> Iterator[str]:
-        title = " ".join(item for item in (self._first("name"), self._first("version")) if item)
+        title = " ".join(item for item in (self._first("name") or self.name, self.version) if item)
         major = self._first("major")
-        yield style(printable(title or self.name), "bold") + (f" for PostgreSQL {major}" if major else "")
+        yield style(printable(title), "bold") + (f" for PostgreSQL {major}" if major else "")
         yield ""
         rows = [[str(item.platform), item.descriptor.digest, human_size(item.size)] for item in self.shown.images]
         width = max(len(row[0]) for row in rows) + len("├─ ")
@@ -122,7 +128,8 @@ class _Built:
         yield from table(values)
         missing = [_short(key) for key in (LICENSES, SOURCE) if key not in self.labels]
         if missing:
-            hint = f"unknown: {', '.join(missing)} (say them with --label KEY=VALUE or in {RECIPE_NAME})"
+            them = "it" if len(missing) == 1 else "them"
+            hint = f"unknown: {', '.join(missing)} (say {them} with --label KEY=VALUE or in {RECIPE_NAME})"
             yield style(hint, "dim")
         yield ""
         for tag in self.tags:
@@ -132,8 +139,11 @@ class _Built:
         return {
             "name": self.name,
             "extension": self._first("name"),
-            "version": self._first("version"),
+            "version": self.version,
             "postgresql": self._first("major"),
+            "sources": [
+                {"path": str(item.where), "kind": item.kind, "platform": str(item.platform)} for item in self.sources
+            ],
             "digest": self.shown.root.digest,
             "destination": f"{self.place.transport}:{self.place.path}",
             "tags": self.tags,
@@ -157,23 +167,28 @@ def _open(text: str | Path) -> postgres.Source:
     return postgres.open_source(text)
 
 
-def _packages(folder: Path) -> list[Path]:
-    """The packages of the pgrx project in a folder."""
-    names = [path.stem for path in sorted(folder.glob("*.control"))]
-    found = [
-        path
-        for name in names
-        for pattern in (f"target/*/{name}-pg*", f"target/*/*/{name}-pg*")
-        for path in sorted(folder.glob(pattern))
-        if path.is_dir()
-    ]
-    if not found:
-        raise UsageError(
-            "no source",
-            wanted="a folder that cargo pgrx package wrote",
-            hint="Name one, or run this in a pgrx project after cargo pgrx package.",
-        )
+def _project(options: argparse.Namespace) -> list[postgres.Source]:
+    """The packages of the pgrx project in the current folder, named: it was not said which."""
+    target = os.environ.get("CARGO_TARGET_DIR")
+    paths = postgres.find_packages(Path.cwd(), major=options.pg, target=Path(target) if target else None)
+    found = []
+    for path in paths:
+        shown = Path(os.path.relpath(path))
+        message(f"packing {printable(str(shown))}")
+        found.append(postgres.open_source(shown))
     return found
+
+
+def _check_outside(place: Location, sources: Sequence[postgres.Source]) -> None:
+    """An output inside its own source would be packed by the next build."""
+    output = Path(os.path.realpath(place.path))
+    for source in sources:
+        if output.is_relative_to(os.path.realpath(source.where)):
+            raise UsageError(
+                f"the output {place} lies inside the source {source.where}",
+                wanted="a place outside",
+                hint="Name one with -o: the next build would pack this one's output.",
+            )
 
 
 def _metadata(
@@ -235,25 +250,39 @@ def _created(flag: str | None) -> int | None:
     raise UsageError(f"the time {text!r}", wanted=wanted, where=where)
 
 
-def _destination(
-    options: argparse.Namespace, name: str, version: str | None, sources: Sequence[postgres.Source]
-) -> tuple[Location, list[str]]:
-    default = Path("dist") / (_NOT_IN_NAME.sub("-", name.rpartition("/")[2]) or "image")
-    place = parse_location(options.output) if options.output else Location(transport="oci", path=str(default))
+def _place(options: argparse.Namespace, name: str) -> Location:
+    if options.output is None:
+        folder = _NOT_IN_NAME.sub("-", name.rpartition("/")[2].partition("@")[0].partition(":")[0]).strip(".-")
+        if not folder:
+            raise UsageError(f"the name {name!r}", wanted="one that a folder can have", hint="Say where with -o.")
+        return Location(transport="oci", path=str(Path("dist") / folder))
+    place = parse_location(options.output, to_write=True)
     if place.transport not in ("oci", "oci-archive"):
         raise UsageError(f"{place}", wanted="oci:DIR or oci-archive:FILE", hint="Build there, then copy.")
-    if place.name and ":" in place.name:
+    if place.name and Digest.is_valid(place.name):
         raise UsageError("a digest in the destination", wanted="a tag", where=place)
+    return place
+
+
+def _tags(
+    options: argparse.Namespace, place: Location, version: str | None, sources: Sequence[postgres.Source]
+) -> list[str]:
     major = next((source.major for source in sources if source.major), None)
-    templates = options.tag or ([place.name] if place.name else ["{version}" if version else "latest"])
+    templates = [*([place.name] if place.name else []), *(options.tag or [])]
+    if not templates:
+        templates = ["{version}" if version else "latest"]
     fields = tag_fields(version, major)
-    return place, [postgres.expand_tag(template, fields) for template in templates]
+    return list(dict.fromkeys(postgres.expand_tag(template, fields) for template in templates))
 
 
-def _open_store(place: Location, name: str | None) -> Any:
-    if place.transport == "oci-archive" and name and "/" in name:
-        return ArchiveStore(place.path, name=str(Reference.parse(name)))
-    return open_store(place)
+def _open_store(place: Location, name: str) -> LocalStore:
+    if place.transport != "oci-archive":
+        return open_store(place)
+    try:
+        reference = Reference.parse(name)
+    except UsageError:
+        return open_store(place)
+    return ArchiveStore(place.path, name=f"{reference.registry}/{reference.repository}")
 
 
 def _show_findings(report: postgres.Report, options: argparse.Namespace) -> None:

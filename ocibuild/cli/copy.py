@@ -7,13 +7,12 @@ ocibuild copy oci:dist/pg_trickle:0.2.0 docker-archive:amd64.tar:pg_trickle-ext:
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 
-from ocibuild.cli.render import progress
+from ocibuild.cli.render import print_json, progress
 from ocibuild.errors import UsageError
-from ocibuild.locations import docker_archive, open_artifact, open_store, parse_location
-from ocibuild.oci import Descriptor, Platform
+from ocibuild.locations import Location, docker_archive, open_artifact, open_store, parse_location
+from ocibuild.oci import Descriptor, Digest, Platform
 from ocibuild.store import Artifact, copy, walk
 
 
@@ -27,17 +26,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Copy, and say what and where."""
-    artifact = open_artifact(options.source)
-    place = parse_location(options.destination)
+    origin, place = parse_location(options.source), parse_location(options.destination)
+    artifact = open_artifact(origin)
     platform = Platform.parse(options.platform) if options.platform else None
     if place.transport == "docker-archive":
         if options.referrers:
             raise UsageError("--referrers", wanted="nothing: a Docker archive holds no referrers", where=place)
-        docker_archive(place).write(artifact, platform=platform)
-        return _show(options, artifact, [])
-    if place.name and ":" in place.name:
+        return _show(options, docker_archive(place).write(artifact, platform=platform), [])
+    if place.name and Digest.is_valid(place.name):
         raise UsageError("a digest in the destination", wanted="a tag", where=place)
-    tags = [place.name] if place.name else _names(artifact)
+    tags = [place.name] if place.name else _names(artifact, origin)
     total = sum(item.size for item in walk(artifact.source, artifact.root)) if sys.stderr.isatty() else 0
     with open_store(place) as store, progress("copying", total) as advance:
 
@@ -46,11 +44,13 @@ def run(options: argparse.Namespace) -> int:
                 advance(size)
 
         copied = copy(artifact, store, tags=tags, platform=platform, referrers=options.referrers, on_progress=tell)
-    return _show(options, copied, tags)
+    return _show(options, copied.digest, tags)
 
 
-def _names(artifact: Artifact) -> list[str]:
-    """The tags the image has where it comes from."""
+def _names(artifact: Artifact, origin: Location) -> list[str]:
+    """The tag that was named, else those the image has where it comes from."""
+    if origin.name and not Digest.is_valid(origin.name):
+        return [origin.name]
     source = artifact.source
     found = source.tags() if hasattr(source, "tags") else {}
     names = [name for name, descriptor in found.items() if descriptor.digest == artifact.digest]
@@ -59,10 +59,10 @@ def _names(artifact: Artifact) -> list[str]:
     return names
 
 
-def _show(options: argparse.Namespace, copied: Artifact, tags: list[str]) -> int:
+def _show(options: argparse.Namespace, digest: str, tags: list[str]) -> int:
     if options.json:
-        result = {"digest": copied.digest, "destination": options.destination, "tags": tags}
-        print(json.dumps(result, indent=2, ensure_ascii=False))
+        print_json({"digest": digest, "destination": options.destination, "tags": tags})
     else:
-        print(f"{copied.digest} copied to {options.destination}" + (f" as {', '.join(tags)}" if tags else ""))
+        named = f" as {', '.join(tags)}" if tags and not options.destination.endswith(f":{tags[0]}") else ""
+        print(f"{digest} copied to {options.destination}{named}")
     return 0

@@ -6,9 +6,8 @@ ocibuild gc dist/pg_trickle
 from __future__ import annotations
 
 import argparse
-import json
 
-from ocibuild.cli.render import human_size
+from ocibuild.cli.render import human_size, print_json
 from ocibuild.errors import UsageError
 from ocibuild.locations import parse_location
 from ocibuild.store import LayoutStore
@@ -26,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError(f"{options.layout}", wanted="a layout folder, without a tag")
     count, size = LayoutStore(place.path).gc()
     if options.json:
-        print(json.dumps({"layout": place.path, "blobs": count, "bytes": size}, indent=2))
+        print_json({"layout": place.path, "blobs": count, "bytes": size})
     else:
         print(f"{count} blobs removed, {human_size(size)}")
     return 0

@@ -7,12 +7,12 @@ ocibuild inspect oci-archive:pg_trickle.tar:0.2.0 --json
 from __future__ import annotations
 
 import argparse
-import json
 
-from ocibuild.cli.render import Node, Style, human_size, printable, show_tree, table
+from ocibuild.cli.render import Node, Style, human_size, print_json, printable, show_tree, table
 from ocibuild.describe import Description, ImageDescription, describe
 from ocibuild.layer.read import Member
 from ocibuild.locations import open_artifact
+from ocibuild.oci.media_types import INDEXES
 
 _MARKS = {"directory": "d", "file": "-", "symlink": "l", "hardlink": "h"}
 
@@ -25,26 +25,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read and show."""
-    found = describe(open_artifact(options.image), files=not options.no_files)
+    artifact = open_artifact(options.image)
+    found = describe(artifact, files=not options.no_files)
+    all_tags = artifact.source.tags() if hasattr(artifact.source, "tags") else {}
+    tags = [name for name, descriptor in all_tags.items() if descriptor.digest == artifact.digest]
     if options.json:
-        print(json.dumps(found.to_dict(), indent=2, ensure_ascii=False))
+        print_json({**found.to_dict(), "tags": tags})
     else:
-        print("\n".join(show_tree(_tree(found, Style(no_color=options.no_color)))))
+        print("\n".join(show_tree(_tree(found, tags, Style(no_color=options.no_color)))))
     return 0
 
 
-def _tree(found: Description, style: Style) -> Node:
-    is_index = found.root.media_type.endswith(("index.v1+json", "list.v2+json"))
-    root = Node(f"{style('index' if is_index else 'image', 'bold')} {style(found.root.digest, 'cyan')}")
+def _tree(found: Description, tags: list[str], style: Style) -> Node:
+    is_index = found.root.media_type in INDEXES
+    names = [_platform(image) for image in found.images]
     if is_index:
-        _add_map(root, "annotations", found.annotations, style)
-        for image in found.images:
-            platform = style(str(image.platform or "no platform"), "bold")
-            _add_image(
-                root.add(f"{platform} {style(image.descriptor.digest, 'cyan')}  {human_size(image.size)}"), image, style
-            )
+        root = Node(f"{style('index', 'bold')} {style(found.root.digest, 'cyan')}")
     else:
-        _add_image(root, found.images[0], style)
+        size = human_size(found.images[0].size)
+        root = Node(f"{style('image', 'bold')} {names[0]} {style(found.root.digest, 'cyan')}  {size}")
+    if tags:
+        root.add(f"{style('tags', 'dim')} {printable(', '.join(tags))}")
+    if is_index:
+        _add_map(root, "annotations", found.annotations)
+        width = max((len(name) for name in names), default=0)
+        for name, image in zip(names, found.images, strict=True):
+            digest = style(image.descriptor.digest, "cyan")
+            node = root.add(f"{style(name.ljust(width), 'bold')}  {digest}  {human_size(image.size)}")
+            _add_image(node, image, style, found.annotations)
+    else:
+        _add_image(root, found.images[0], style, {})
     if found.referrers:
         referrers = root.add("referrers")
         for item in found.referrers:
@@ -52,16 +62,26 @@ def _tree(found: Description, style: Style) -> Node:
     return root
 
 
-def _add_image(node: Node, image: ImageDescription, style: Style) -> None:
+def _platform(image: ImageDescription) -> str:
+    return printable(str(image.platform)) if image.platform else "no platform"
+
+
+def _add_image(node: Node, image: ImageDescription, style: Style, known: dict[str, str]) -> None:
+    """One image; labels and annotations that are those of the index are not said again."""
     config = image.config
     annotations = image.manifest.annotations or {}
     if config is None:
         node.add(f"artifact of type {printable(image.manifest.effective_artifact_type)}")
-        _add_map(node, "annotations", annotations, style)
+        _add_map(node, "annotations", annotations)
         return
-    if annotations != config.labels:
-        _add_map(node, "annotations", annotations, style)
-    _add_map(node, "labels and annotations" if annotations == config.labels else "labels", config.labels, style)
+    if annotations == config.labels:
+        if annotations and annotations == known:
+            node.add("labels and annotations: those of the index")
+        else:
+            _add_map(node, "labels and annotations", annotations)
+    else:
+        _add_map(node, "annotations", annotations)
+        _add_map(node, "labels", config.labels)
     facts = [("user", config.config.user if config.config else None), ("created", config.created)]
     for key, value in facts:
         if value:
@@ -80,10 +100,8 @@ def _row(member: Member) -> list[str]:
     return [f"{_MARKS.get(member.kind, '?')}{member.mode:04o}", size.rjust(8), printable(member.path) + target]
 
 
-def _add_map(node: Node, title: str, values: dict[str, str], style: Style) -> None:
-    if not values:
-        return
-    below = node.add(title)
-    for line in table([[printable(key), printable(value)] for key, value in sorted(values.items())]):
-        below.add(line)
-    del style
+def _add_map(node: Node, title: str, values: dict[str, str]) -> None:
+    if values:
+        below = node.add(title)
+        for line in table([[printable(key), printable(value)] for key, value in sorted(values.items())]):
+            below.add(line)

@@ -5,14 +5,15 @@ Text that comes from an image is never printed before its control characters are
 
 from __future__ import annotations
 
+import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TextIO
 
-__all__ = ["Node", "Style", "human_size", "message", "printable", "progress", "show_tree", "table"]
+__all__ = ["Node", "Style", "human_size", "message", "print_json", "printable", "progress", "show_tree", "table"]
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 _PROGRESS_FROM = 16 * 1024 * 1024
@@ -36,7 +37,8 @@ class Style:
     """Colours for a stream; none where it is no terminal, or when they are not wanted."""
 
     def __init__(self, *, no_color: bool, stream: TextIO | None = None) -> None:
-        self._on = (stream or sys.stdout).isatty() and not no_color and not os.environ.get("NO_COLOR")
+        out = stream or sys.stdout
+        self._on = out is not None and out.isatty() and not no_color and not os.environ.get("NO_COLOR")
 
     def __call__(self, text: str, *names: str) -> str:
         """The text in the named colours."""
@@ -95,6 +97,11 @@ def human_size(size: float) -> str:
 def message(text: str) -> None:
     """A line on standard error."""
     print(text, file=sys.stderr)
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """One JSON object on standard output, in ASCII: no character of it can steer a terminal."""
+    print(json.dumps(value, indent=2))
 
 
 @contextmanager

@@ -6,13 +6,13 @@ ocibuild unpack dist/pg_trickle files --platform linux/amd64
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 
-from ocibuild.errors import UsageError
+from ocibuild.cli.render import print_json, progress
+from ocibuild.contents import file_tree
 from ocibuild.locations import open_artifact
-from ocibuild.oci import Index, Platform
-from ocibuild.store import Artifact, find_platform
-from ocibuild.store.graph import read_document
+from ocibuild.oci import Platform
+from ocibuild.store import single_image
 from ocibuild.unpack import unpack
 
 
@@ -25,26 +25,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Unpack, and say what."""
-    image = _choose(open_artifact(options.image), Platform.parse(options.platform) if options.platform else None)
-    paths = unpack(image, options.folder)
+    image = single_image(open_artifact(options.image), Platform.parse(options.platform) if options.platform else None)
+    total = sum(placed.member.size for placed in file_tree(image).values()) if sys.stderr.isatty() else 0
+    with progress("unpacking", total) as advance:
+        paths = unpack(image, options.folder, on_progress=advance)
     if options.json:
-        print(
-            json.dumps({"digest": image.digest, "folder": options.folder, "paths": paths}, indent=2, ensure_ascii=False)
-        )
+        print_json({"digest": image.digest, "folder": options.folder, "paths": paths})
     else:
         print(f"{len(paths)} files and folders of {image.digest} in {options.folder}")
     return 0
-
-
-def _choose(artifact: Artifact, platform: Platform | None) -> Artifact:
-    if platform is not None:
-        return find_platform(artifact, platform)
-    document = read_document(artifact.source, artifact.root)
-    if not isinstance(document, Index):
-        return artifact
-    if len(document.manifests) != 1:
-        names = ", ".join(str(item.platform) for item in document.manifests)
-        raise UsageError(
-            f"{len(document.manifests)} platforms", wanted="one of them", hint=f"Add --platform, one of: {names}"
-        )
-    return Artifact(document.manifests[0], artifact.source)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["SharedObject", "VersionNeed", "read_shared_object"]
 
 _SECTIONS_LIMIT = 10_000
+_TABLES_LIMIT = 10
 _ENTRIES_LIMIT = 20_000
 _SYMBOLS_LIMIT = 1_000_000
 _TEXT_LIMIT = 4096
@@ -126,9 +127,7 @@ def _facts(elf: ELFFile, where: object) -> SharedObject:
     versions: set[VersionNeed] = set()
     exports: set[str] = set()
     small, large = iter(range(_ENTRIES_LIMIT)), iter(range(_SYMBOLS_LIMIT))
-    section: Any  # its class depends on its type
-    for section in elf.iter_sections():
-        kind = section["sh_type"]
+    for kind, section in _sections(elf, where):
         if kind == "SHT_DYNAMIC":
             for name, value in _tags(_bounded(section.iter_tags(), small, where)):
                 tags.setdefault(name, []).append(value)
@@ -146,6 +145,22 @@ def _facts(elf: ELFFile, where: object) -> SharedObject:
         versions=tuple(sorted(versions)),
         exports=frozenset(exports),
     )
+
+
+def _sections(elf: ELFFile, where: object) -> Iterator[tuple[str, Any]]:
+    """The sections that say something; making any other would read its name, which may be as long as the file."""
+    from elftools.common.utils import struct_parse
+
+    header = elf.header
+    found = 0
+    for number in range(header["e_shnum"]):
+        at = header["e_shoff"] + number * header["e_shentsize"]
+        kind = struct_parse(elf.structs.Elf_Shdr, elf.stream, at)["sh_type"]
+        if kind in ("SHT_DYNAMIC", "SHT_GNU_verneed", "SHT_DYNSYM"):
+            found += 1
+            if found > _TABLES_LIMIT:
+                raise ElfError(f"more than {_TABLES_LIMIT} dynamic tables", where=where)
+            yield kind, elf.get_section(number)
 
 
 def _tags(tags: Iterator[Any]) -> Iterator[tuple[str, str]]:

@@ -6,12 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from ocibuild.errors import EntryError
+
 __all__ = ["Directory", "Entry", "File", "Symlink"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
     """A regular file: `content` is its bytes, or the path of a local file with `size` bytes that is read when needed.
+
+    Raises:
+        EntryError: The content is not there, or has another size than the one given.
 
     Example:
         >>> File(path="lib/x.so", content=b"abc").size
@@ -24,9 +29,15 @@ class File:
     mode: int = 0o644
 
     def __post_init__(self) -> None:
-        if self.size < 0:
-            size = len(self.content) if isinstance(self.content, bytes) else self.content.stat().st_size
-            object.__setattr__(self, "size", size)
+        if isinstance(self.content, bytes):
+            if self.size not in (-1, len(self.content)):
+                raise EntryError(f"{len(self.content)} bytes", wanted=f"the size given, {self.size}", where=self.path)
+            object.__setattr__(self, "size", len(self.content))
+        elif self.size < 0:
+            try:
+                object.__setattr__(self, "size", self.content.stat().st_size)
+            except (OSError, ValueError) as error:
+                raise EntryError(f"cannot be read: {error}", where=self.content) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import BinaryIO
 
-from ocibuild.errors import LayerError
-from ocibuild.oci import media_types
+from ocibuild.errors import DigestMismatchError, LayerError
+from ocibuild.oci import Digest, media_types
 
 from .decompress import decompressed
+from .plan import PATH_LIMIT
 from .tar import BLOCK
 
-__all__ = ["Member", "open_layer", "read_members"]
+__all__ = ["Budget", "Member", "VerifiedArchive", "open_layer", "read_members"]
 
-MEMBER_LIMIT = 1_000_000
+MEMBER_LIMIT = 500_000
 _RECORDS_LIMIT = 1024 * 1024
+_RATIO = 1100
+_FLOOR = 1024**3
 _CODECS = {
     media_types.LAYER: "none",
     media_types.LAYER_GZIP: "gzip",
@@ -41,7 +44,6 @@ class Member:
         kind: file, directory, symlink, hardlink, char, block or fifo.
         size: The bytes of its content.
         link: The target of a link.
-        pax: The pax records that hold for it.
     """
 
     path: str
@@ -54,7 +56,6 @@ class Member:
     uname: str
     gname: str
     link: str
-    pax: dict[str, str] = field(default_factory=dict)
 
 
 def open_layer(stream: BinaryIO, media_type: str) -> BinaryIO:
@@ -66,6 +67,60 @@ def open_layer(stream: BinaryIO, media_type: str) -> BinaryIO:
     if media_type not in _CODECS:
         raise LayerError(f"media type {media_type}", wanted="a tar layer, plain, gzip or zstd")
     return decompressed(stream, _CODECS[media_type])
+
+
+class Budget:
+    """How many uncompressed bytes may still be read: what the blobs of one image can honestly hold.
+
+    Deflate expands 1,032 times at most; below the floor, anything goes.
+    """
+
+    def __init__(self, *compressed: int) -> None:
+        self.total = self.left = max(_FLOOR, _RATIO * sum(compressed))
+
+    def spend(self, size: int) -> None:
+        """Count bytes.
+
+        Raises:
+            LayerError: There are more than any honest layer holds.
+        """
+        self.left -= size
+        if self.left < 0:
+            raise LayerError(f"a layer that expands to more than {self.total} bytes", hint="It is made to fill a disk.")
+
+
+class VerifiedArchive(io.RawIOBase):
+    """The archive of a layer blob, counted and hashed while it is read.
+
+    `finish`, once the end has been reached, tells whether it was the archive that the image's configuration names.
+    """
+
+    def __init__(self, blob: BinaryIO, media_type: str, diff_id: Digest, budget: Budget) -> None:
+        self._blob, self._archive = blob, open_layer(blob, media_type)
+        self._diff_id, self._budget = diff_id, budget
+        self._hasher = diff_id.hasher()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        data = self._archive.read(len(buffer))
+        self._budget.spend(len(data))
+        self._hasher.update(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+    def finish(self) -> None:
+        """Read the blob to its verified end and compare the diff ID.
+
+        Raises:
+            DigestMismatchError: The archive is another.
+        """
+        while self._blob.read(1024 * 1024):
+            pass
+        found = Digest.from_hash(self._hasher)
+        if found != self._diff_id:
+            raise DigestMismatchError(f"a layer whose archive is {found}", wanted=f"the diff ID {self._diff_id}")
 
 
 def read_members(stream: BinaryIO) -> Iterator[tuple[Member, BinaryIO]]:
@@ -91,7 +146,7 @@ def read_members(stream: BinaryIO) -> Iterator[tuple[Member, BinaryIO]]:
             if kind in "xg":
                 (records if kind == "x" else globals_).update(_parse_records(data))
             else:
-                records["path" if kind == "L" else "linkpath"] = _text(data.rstrip(b"\0"))
+                records["path" if kind == "L" else "linkpath"] = _name(data.rstrip(b"\0"))
             continue
         member = _member(block, kind, {**globals_, **records})
         records = {}
@@ -106,10 +161,7 @@ def read_members(stream: BinaryIO) -> Iterator[tuple[Member, BinaryIO]]:
 def _member(block: bytes, kind: str, pax: dict[str, str]) -> Member:
     if kind not in _KINDS:
         raise LayerError(f"a member of type {kind!r}", wanted="files, folders and links")
-    name = _text(block[0:100].split(b"\0")[0])
-    if block[257:263] == b"ustar\0" and (prefix := _text(block[345:500].split(b"\0")[0])):
-        name = f"{prefix}/{name}"
-    path = pax.get("path", name)
+    path = pax["path"] if "path" in pax else _path(block)
     has_content = _KINDS[kind] == "file" and not path.endswith("/")
     return Member(
         path=path.rstrip("/"),
@@ -118,12 +170,17 @@ def _member(block: bytes, kind: str, pax: dict[str, str]) -> Member:
         mode=_number(block[100:108]) & 0o7777,
         uid=_number(block[108:116]),
         gid=_number(block[116:124]),
-        mtime=_number(block[136:148]),
-        uname=_text(block[265:297].split(b"\0")[0]),
-        gname=_text(block[297:329].split(b"\0")[0]),
-        link=pax.get("linkpath", _text(block[157:257].split(b"\0")[0])),
-        pax=pax,
+        mtime=_number(block[136:148], signed=True),
+        uname=_owner(block[265:297]),
+        gname=_owner(block[297:329]),
+        link=pax["linkpath"] if "linkpath" in pax else _name(block[157:257].split(b"\0")[0]),
     )
+
+
+def _path(block: bytes) -> str:
+    name = _name(block[0:100].split(b"\0")[0])
+    prefix = _name(block[345:500].split(b"\0")[0]) if block[257:263] == b"ustar\0" else ""
+    return f"{prefix}/{name}" if prefix else name
 
 
 def _read_block(stream: BinaryIO) -> bytes | None:
@@ -156,10 +213,13 @@ def _read_up_to(stream: BinaryIO, size: int) -> bytes:
     return data
 
 
-def _number(raw: bytes) -> int:
+def _number(raw: bytes, *, signed: bool = False) -> int:
+    """An octal number, or GNU's binary form; only times may be negative there (before 1970)."""
     if raw[0] & 0x80:
         value = int.from_bytes(bytes([raw[0] & 0x7F]) + raw[1:], "big")
-        if raw[0] & 0x40 or value >= 2**62:
+        if raw[0] & 0x40:
+            value -= 1 << (8 * len(raw) - 1)
+        if abs(value) >= 2**62 or (value < 0 and not signed):
             raise LayerError("a negative or impossible number in a tar header")
         return value
     digits = raw.strip(b" \0")
@@ -174,29 +234,35 @@ def _decimal(text: str) -> int:
     return int(text)
 
 
-def _text(raw: bytes) -> str:
+def _name(raw: bytes) -> str:
+    """A path or link target: text without a NUL, and no longer than a path may be."""
+    if len(raw) > PATH_LIMIT or b"\0" in raw:
+        raise LayerError(f"a name of {len(raw)} bytes", wanted=f"at most {PATH_LIMIT}, and no NUL", where=raw[:80])
     try:
         return raw.decode()
     except UnicodeDecodeError:
         raise LayerError(f"a name that is not UTF-8: {raw[:80]!r}") from None
 
 
+def _owner(raw: bytes) -> str:
+    return raw.split(b"\0")[0].decode(errors="replace")
+
+
 def _parse_records(data: bytes) -> dict[str, str]:
+    """The records of a pax header that say where a member's content is and what it is called."""
     records: dict[str, str] = {}
-    while data:
-        length_text, space, _ = data[:20].partition(b" ")
+    at = 0
+    while at < len(data):
+        length_text, space, _ = data[at : at + 20].partition(b" ")
         length = int(length_text) if space and length_text.isdigit() else 0
-        record = data[len(length_text) + 1 : length]
-        key, equals, value = record.partition(b"=")
-        if length > len(data) or not equals or not value.endswith(b"\n"):
+        key, equals, value = data[at + len(length_text) + 1 : at + length].partition(b"=")
+        if length <= len(length_text) or at + length > len(data) or not equals or not value.endswith(b"\n"):
             raise LayerError("a damaged pax record")
-        if key in (b"path", b"linkpath") and b"\0" in value:
-            raise LayerError("a NUL in a pax path")
-        # Values of vendor records (extended attributes) may be any bytes; paths must be text.
-        records[_text(key)] = (
-            _text(value[:-1]) if key in (b"path", b"linkpath") else value[:-1].decode(errors="replace")
-        )
-        data = data[length:]
+        if key in (b"path", b"linkpath"):
+            records[key.decode()] = _name(value[:-1])
+        elif key == b"size":
+            records["size"] = value[:-1].decode(errors="replace")
+        at += length
     return records
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from pathlib import Path
 
 from ocibuild.errors import EntryError, NotFoundError
@@ -21,7 +20,7 @@ _KINDS = {
 }
 
 
-def read_tree(folder: Path) -> list[Entry]:
+def read_tree(folder: Path | str) -> list[Entry]:
     """The entries below a folder, sorted, modes as 0755 where the owner may execute and 0644 elsewhere.
 
     Symbolic links stay links when their target is inside the folder. Files with several names become copies. Files are
@@ -32,33 +31,44 @@ def read_tree(folder: Path) -> list[Entry]:
         EntryError: A device, socket or pipe, a name that is not UTF-8, something that cannot be read, or a link that
             leaves the folder or leads to nothing.
     """
-    if not folder.is_dir():
-        raise NotFoundError("no such folder", where=folder)
     root = os.fsencode(folder)
+    if not os.path.isdir(root):
+        raise NotFoundError("no such folder", where=folder)
     real_root = os.path.realpath(root)
-    return sorted(_walk(root, "", real_root), key=lambda entry: entry.path.encode())
+    entries: list[Entry] = []
+    folders = [(root, "")]
+    while folders:
+        path, below = folders.pop()
+        for item in _scan(path):
+            entry = _entry(item, below, real_root)
+            entries.append(entry)
+            if isinstance(entry, Directory):
+                folders.append((item.path, entry.path + "/"))
+    return sorted(entries, key=lambda entry: entry.path.encode())
 
 
-def _walk(folder: bytes, below: str, real_root: bytes) -> Iterator[Entry]:
+def _scan(folder: bytes) -> list[os.DirEntry[bytes]]:
     try:
         with os.scandir(folder) as scan:
-            items = list(scan)
+            return list(scan)
     except OSError as error:
         raise EntryError(f"cannot be read: {error.strerror}", where=os.fsdecode(folder)) from error
-    for item in items:
-        try:
-            path = below + item.name.decode()
-        except UnicodeDecodeError:
-            raise EntryError(
-                f"a name that is not UTF-8: {item.name!r}", where=os.fsdecode(folder), hint="Rename the file."
-            ) from None
+
+
+def _entry(item: os.DirEntry[bytes], below: str, real_root: bytes) -> Entry:
+    where = os.fsdecode(item.path)
+    try:
+        path = below + item.name.decode()
+    except UnicodeDecodeError:
+        raise EntryError(f"a name that is not UTF-8: {item.name!r}", where=where, hint="Rename the file.") from None
+    try:
         if item.is_dir(follow_symlinks=False):
-            yield Directory(path=path)
-            yield from _walk(item.path, path + "/", real_root)
-        elif item.is_symlink():
-            yield Symlink(path=path, target=_target(item.path, real_root))
-        else:
-            yield _file(item, path)
+            return Directory(path=path)
+        if item.is_symlink():
+            return Symlink(path=path, target=_target(item.path, real_root))
+        return _file(item, path)
+    except OSError as error:
+        raise EntryError(f"cannot be read: {error.strerror}", where=where) from error
 
 
 def _file(item: os.DirEntry[bytes], path: str) -> File:

@@ -19,9 +19,7 @@ CONTAINERD_NAME: Final = "io.containerd.image.name"
 """The full reference under which containerd imports a descriptor of an archive."""
 
 
-def is_short(key: str) -> bool:
-    """Whether a key is one of the names that stand for `org.opencontainers.image.<key>`."""
-    return key in {"title", "description", "version", "licenses", "source"}
+_SHORT: Final = frozenset({"title", "description", "version", "licenses", "source"})
 
 
 def full_key(key: str) -> str:
@@ -31,4 +29,4 @@ def full_key(key: str) -> str:
         >>> full_key("licenses")
         'org.opencontainers.image.licenses'
     """
-    return _PREFIX + key if is_short(key) else key
+    return _PREFIX + key if key in _SHORT else key

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 import msgspec
 import rfc8785
 
-from ocibuild.errors import DocumentError, OcibuildError
+from ocibuild.errors import DocumentError, OcibuildError, UsageError
 
 from .digest import Digest
 
@@ -29,12 +29,18 @@ T = TypeVar("T")
 def encode(value: Any) -> bytes:
     r"""The canonical bytes of a struct or of plain JSON values: sorted keys, no spaces, minimal escapes.
 
+    Raises:
+        UsageError: Text that is not UTF-8, or a number that JSON cannot hold.
+
     Example:
         >>> encode({"b": 1, "a": "é"})
         b'{"a":"\xc3\xa9","b":1}'
     """
     plain = msgspec.to_builtins(value, enc_hook=str)
-    return rfc8785.dumps(plain)
+    try:
+        return rfc8785.dumps(plain)
+    except rfc8785.CanonicalizationError as error:
+        raise UsageError(f"a value that JSON cannot hold: {error}", wanted="UTF-8 text and whole numbers") from error
 
 
 def decode(raw: bytes, type_: type[T], *, where: object = "") -> T:
@@ -53,8 +59,8 @@ def decode(raw: bytes, type_: type[T], *, where: object = "") -> T:
     try:
         plain = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_no_constant)
         _check_depth(plain)
-        if isinstance(plain, dict) and "layers" in plain and "manifests" in plain:
-            raise DocumentError("both layers and manifests in one document", where=where)
+        if isinstance(plain, dict) and "manifests" in plain and not plain.keys().isdisjoint(("layers", "config")):
+            raise DocumentError("a manifest's fields and an index's in one document: layers or config, and manifests")
         return msgspec.json.decode(raw, type=type_, dec_hook=_hook)
     except OcibuildError as error:
         raise DocumentError(error.found, wanted=error.wanted, where=where, hint=error.hint) from None
@@ -71,11 +77,11 @@ def _hook(type_: type, value: Any) -> Any:
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise DocumentError(f"the key {twice[:80]!r} twice in one object")
+    members: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in members:
+            raise DocumentError(f"the key {key[:80]!r} twice in one object")
+        members[key] = value
     return members
 
 

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Digest"]
 
+ALGORITHMS = ("sha256", "sha512")
+"""The registered algorithms that are read."""
+
 _PATTERN = re.compile(r"(sha256):([a-f0-9]{64})|(sha512):([a-f0-9]{128})")
 
 
@@ -35,9 +38,14 @@ class Digest(str):
     __slots__ = ()
 
     def __new__(cls, text: str) -> Self:
-        if not _PATTERN.fullmatch(text):
+        if not cls.is_valid(text):
             raise DocumentError(f"digest {text[:150]!r}", wanted="sha256:<64 hex> or sha512:<128 hex>")
         return super().__new__(cls, text)
+
+    @staticmethod
+    def is_valid(text: str) -> bool:
+        """Whether a text is such a digest."""
+        return _PATTERN.fullmatch(text) is not None
 
     @classmethod
     def of(cls, data: bytes) -> Self:

@@ -8,7 +8,6 @@ import msgspec
 
 from .descriptor import Descriptor, MediaType
 from .manifest import _version
-from .media_types import IMAGE_INDEX
 
 __all__ = ["Index"]
 
@@ -23,8 +22,3 @@ class Index(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
     artifact_type: MediaType | None = None
     subject: Descriptor | None = None
     annotations: dict[str, str] | None = None
-
-    @property
-    def type(self) -> str:
-        """The index's media type; an OCI index may leave it out."""
-        return self.media_type or IMAGE_INDEX

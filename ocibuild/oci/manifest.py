@@ -7,7 +7,6 @@ from typing import Literal
 import msgspec
 
 from .descriptor import Descriptor, MediaType
-from .media_types import IMAGE_MANIFEST
 
 __all__ = ["Manifest"]
 
@@ -27,11 +26,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, re
     artifact_type: MediaType | None = None
     subject: Descriptor | None = None
     annotations: dict[str, str] | None = None
-
-    @property
-    def type(self) -> str:
-        """The manifest's media type; an OCI manifest may leave it out."""
-        return self.media_type or IMAGE_MANIFEST
 
     @property
     def effective_artifact_type(self) -> str:

@@ -22,14 +22,14 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, or
         >>> str(Platform.parse("linux/arm64/v8"))
         'linux/arm64'
         >>> Platform.parse("x86_64")
-        Platform(os='linux', architecture='amd64', variant=None, os_version=None, os_features=())
+        Platform(os='linux', architecture='amd64', variant=None, os_version=None, os_features=None)
     """
 
     os: str
     architecture: str
     variant: str | None = None
     os_version: str | None = msgspec.field(default=None, name="os.version")
-    os_features: tuple[str, ...] = msgspec.field(default=(), name="os.features")
+    os_features: tuple[str, ...] | None = msgspec.field(default=None, name="os.features")
 
     @classmethod
     def parse(cls, text: str) -> Platform:

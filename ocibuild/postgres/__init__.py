@@ -5,6 +5,7 @@ from .check import Finding, Report, check
 from .control import Control, parse_control
 from .labels import Label, labels
 from .magic import Magic, read_magic
+from .packages import find_packages
 from .project import Project, find_project
 from .recipe import Recipe, find_recipe, read_recipe
 from .sources import Library, Source, open_source
@@ -23,6 +24,7 @@ __all__ = [
     "build_extension",
     "check",
     "expand_tag",
+    "find_packages",
     "find_project",
     "find_recipe",
     "labels",

@@ -13,6 +13,7 @@ from ocibuild.oci import Platform
 from ocibuild.oci.annotations import CREATED, full_key
 from ocibuild.store import Artifact, LocalStore, Spool
 
+from .labels import check_text
 from .labels import labels as default_labels
 from .sources import Source
 from .sources.base import content_digest
@@ -70,7 +71,10 @@ def build_extension(
     stamp = None if created is None else _rfc3339(created)
     if stamp is not None:
         merged.setdefault(CREATED, stamp)
-    notes = {**merged, **{full_key(key): value for key, value in (annotations or {}).items()}}
+    notes = dict(merged)
+    for key, value in (annotations or {}).items():
+        check_text(key, value)
+        notes[full_key(key)] = value
     store = into if into is not None else Spool()
     images = []
     for platform, entries in by_platform.items():

@@ -6,10 +6,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from .control import KEYS, Control
 from .sources import Source
 from .sources.base import content_digest, read_content
 
 __all__ = ["Finding", "Report", "check"]
+
+FIRST_MAJOR = 18
+"""The first PostgreSQL that loads extensions from a mounted image (`extension_control_path`)."""
 
 _TOKEN = re.compile(r"@(?:CARGO_VERSION|GIT_HASH)@")
 _SCRIPT = re.compile(r"(?P<name>.+?)--(?P<first>.+?)(?:--(?P<second>.+))?\.sql")
@@ -75,6 +79,7 @@ def check(sources: Iterable[Source]) -> Report:
     """
     found = list(sources)
     findings = [finding for source in found for finding in _each(source)]
+    findings.extend(_libraries(found))
     findings.extend(_platforms(found))
     order = {"error": 0, "warning": 1, "info": 2}
     return Report(tuple(sorted(findings, key=lambda item: (order[item.severity], item.where, item.id, item.message))))
@@ -82,9 +87,12 @@ def check(sources: Iterable[Source]) -> Report:
 
 def _each(source: Source) -> Iterator[Finding]:
     yield from _tokens(source)
+    yield from _major(source)
     for control in source.controls:
+        yield from _control(source, control)
         if control.default_version and not _TOKEN.search(control.default_version):
-            yield from _scripts(source, control.name, control.default_version)
+            yield from _stale_files(source, control.name, control.default_version)
+            yield from _reachable(source, control.name, control.default_version)
     for path in source.left_out:
         yield Finding(
             id="left-out",
@@ -92,6 +100,46 @@ def _each(source: Source) -> Iterator[Finding]:
             message="a file outside the extension's folders; it is not in the image",
             where=f"{source.where}/{path}",
             hint="Move it below the share or lib folder if the extension needs it.",
+        )
+
+
+def _major(source: Source) -> Iterator[Finding]:
+    named = re.search(r"-pg(\d+)$", source.where.name)
+    if source.major and named and int(named[1]) != source.major:
+        yield Finding(
+            id="major-differs",
+            severity="warning",
+            message=f"modules for PostgreSQL {source.major} in a folder named for {named[1]}",
+            where=str(source.where),
+            hint="Package again if the folder's name is right.",
+        )
+    if source.major and source.major < FIRST_MAJOR:
+        yield Finding(
+            id="major-too-old",
+            severity="warning",
+            message=f"PostgreSQL {source.major} cannot load an extension from a mounted image: no extension_control_path",
+            where=str(source.where),
+            hint=f"Image volumes need PostgreSQL {FIRST_MAJOR} or later.",
+        )
+
+
+def _control(source: Source, control: Control) -> Iterator[Finding]:
+    where = _where(source, f"share/extension/{control.name}.control")
+    for key in control.unknown:
+        yield Finding(
+            id="unknown-key",
+            severity="error",
+            message=f"the key {key!r}, which PostgreSQL 18 does not know: it refuses the whole file",
+            where=where,
+            hint=f"It knows: {', '.join(sorted(KEYS))}.",
+        )
+    if control.default_version is None:
+        yield Finding(
+            id="no-default-version",
+            severity="error",
+            message="no default_version: CREATE EXTENSION without a version would fail",
+            where=where,
+            hint="Add default_version = '...'.",
         )
 
 
@@ -110,27 +158,60 @@ def _tokens(source: Source) -> Iterator[Finding]:
         )
 
 
-def _scripts(source: Source, name: str, version: str) -> Iterator[Finding]:
-    reaches = False
-    for path in source.scripts:
-        match = _SCRIPT.fullmatch(path.rpartition("/")[2])
-        if match is None or match["name"] != name:
-            continue
-        reaches = reaches or version in (match["second"], match["first"] if match["second"] is None else None)
+def _stale_files(source: Source, name: str, version: str) -> Iterator[Finding]:
+    for path, match in _named(source, name):
         if match["second"] is None and match["first"] != version:
             yield _stale(source, path, f"the install script of version {match['first']}", version)
     for library in source.libraries:
         stem = library.path.rpartition("/")[2].removesuffix(".so")
         if stem.startswith(f"{name}-") and stem != f"{name}-{version}":
             yield _stale(source, library.path, f"the library of version {stem.removeprefix(f'{name}-')}", version)
-    if not reaches:
+
+
+def _reachable(source: Source, name: str, version: str) -> Iterator[Finding]:
+    """PostgreSQL installs a version by its install script, or another's and a path of upgrades (`find_install_path`)."""
+    scripts = [match for _, match in _named(source, name)]
+    reached = {match["first"] for match in scripts if match["second"] is None}
+    todo = list(reached)
+    while todo:
+        start = todo.pop()
+        ends = {match["second"] for match in scripts if match["second"] and match["first"] == start} - reached
+        reached |= ends
+        todo.extend(ends)
+    if version not in reached:
         yield Finding(
             id="missing-script",
             severity="error",
-            message=f"no script installs {name} {version} or upgrades to it: CREATE EXTENSION would fail",
+            message=f"no script installs {name} {version}, and no upgrades lead to it: CREATE EXTENSION would fail",
             where=_where(source, f"share/extension/{name}--{version}.sql"),
             hint="Package the tree again.",
         )
+
+
+def _named(source: Source, name: str) -> Iterator[tuple[str, re.Match[str]]]:
+    """An extension's scripts, and the versions in their names."""
+    for path in source.scripts:
+        match = _SCRIPT.fullmatch(path.rpartition("/")[2])
+        if match is not None and match["name"] == name:
+            yield path, match
+
+
+def _libraries(sources: Sequence[Source]) -> Iterator[Finding]:
+    """The library that `module_pathname` names must be on each platform."""
+    for platform in sorted({str(source.platform) for source in sources}):
+        group = [source for source in sources if str(source.platform) == platform]
+        present = {entry.path.rpartition("/")[2] for source in group for entry in source.entries}
+        for source in group:
+            for control in source.controls:
+                module = control.values.get("module_pathname", "").removeprefix("$libdir/").removesuffix(".so")
+                if module and "/" not in module and f"{module}.so" not in present:
+                    yield Finding(
+                        id="missing-library",
+                        severity="error",
+                        message=f"module_pathname names {module}, and there is no {module}.so for {platform}",
+                        where=_where(source, f"share/extension/{control.name}.control"),
+                        hint="Package the tree again.",
+                    )
 
 
 def _stale(source: Source, path: str, what: str, version: str) -> Finding:
@@ -160,12 +241,12 @@ def _platforms(sources: Sequence[Source]) -> Iterator[Finding]:
                 message = f"differs between {first} and {other}"
             else:
                 message = f"only in {first if path in ours else other}, not in {other if path in ours else first}"
-            source = (ours.get(path) or theirs[path])[0]
+            trees = " and ".join(str(files[path][0].where) for files in (ours, theirs) if path in files)
             yield Finding(
                 id="platforms-differ",
                 severity="error",
                 message=message,
-                where=_where(source, path),
+                where=f"{trees}: {path}",
                 hint="One of the trees is stale: delete both and package again from one commit.",
             )
 

@@ -17,12 +17,15 @@ KEYS = frozenset({
 
 SIZE_LIMIT = 1024 * 1024
 
-# The tokens of guc-file.l; bytes above 127 count as letters there.
-_NAME = r"[A-Za-z_\x80-\U0010ffff][\w$.\x80-\U0010ffff]*"
-_QUOTED = r"'(?:[^'\\\n]|\\.|'')*'"
-_BARE = r"[A-Za-z_\x80-\U0010ffff][\w$.:/\x80-\U0010ffff-]*|[+-]?[0-9][0-9A-Za-z_.+-]*"
+# The tokens of guc-file.l; bytes above 127 count as letters there. Quantifiers are possessive: no text is read twice.
+_SPACE = r"[ \t\f\v\r]*+"
+_NAME = r"[A-Za-z_\x80-\U0010ffff][\w$.\x80-\U0010ffff]*+"
+_QUOTED = r"'(?:[^'\\\n]|\\.|'')*+'"
+_BARE = r"[A-Za-z_\x80-\U0010ffff][\w$.:/\x80-\U0010ffff-]*+|[+-]?[0-9][0-9A-Za-z_.+-]*+"
 _LINE = re.compile(
-    rf"\s*(?:(?P<name>{_NAME})\s*=?\s*(?:(?P<quoted>{_QUOTED})|(?P<bare>{_BARE}))\s*)?(?:\#.*)?", re.ASCII
+    rf"{_SPACE}(?:(?P<name>{_NAME})(?={_SPACE}=|[ \t\f\v']){_SPACE}=?+{_SPACE}"
+    rf"(?:(?P<quoted>{_QUOTED})|(?P<bare>{_BARE})){_SPACE})?+(?:\#.*+)?+",
+    re.ASCII,
 )
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|.)|''", re.DOTALL)
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}

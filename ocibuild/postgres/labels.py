@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from ocibuild.oci.annotations import DESCRIPTION, LICENSES, SOURCE, TITLE, VERSI
 from .project import Project
 from .sources import Source
 
-__all__ = ["Label", "labels"]
+__all__ = ["Label", "check_text", "labels"]
 
 KNOWN = (TITLE, DESCRIPTION, VERSION, LICENSES, SOURCE)
 
@@ -58,7 +59,8 @@ def labels(
     def add(key: str, value: str | None, origin: str) -> None:
         key = full_key(key)
         if value:
-            found.setdefault(key, _checked(Label(key=key, value=value, origin=origin)))
+            check_text(key, value)
+            found.setdefault(key, Label(key=key, value=value, origin=origin))
 
     for key, value in (given or {}).items():
         add(key, value, "given")
@@ -76,12 +78,16 @@ def labels(
     return dict(sorted(found.items()))
 
 
-def _checked(label: Label) -> Label:
-    if not label.key.strip() or any(ord(character) < 0x20 for character in label.key + label.value):  # noqa: PLR2004
-        raise UsageError(f"the label {label.key!r} = {label.value[:80]!r}", wanted="text without control characters")
+def check_text(key: str, value: str) -> None:
+    """Refuse a label or annotation that is not plain text.
+
+    Raises:
+        UsageError: No key, a control character, or text that is not UTF-8.
+    """
+    where = f"{key[:80]!r} = {value[:80]!r}"
+    if not key.strip() or any(unicodedata.category(character) == "Cc" for character in key + value):
+        raise UsageError(f"the label {where}", wanted="text without control characters")
     try:
-        label.value.encode()
-        label.key.encode()
+        (key + value).encode()
     except UnicodeEncodeError:
-        raise UsageError(f"the label {label.key!r} = {label.value[:80]!r}", wanted="UTF-8 text") from None
-    return label
+        raise UsageError(f"the label {where}", wanted="UTF-8 text") from None

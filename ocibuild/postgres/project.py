@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Project", "find_project"]
+__all__ = ["Project", "above", "find_crates", "find_project"]
 
+SIZE_LIMIT = 1024 * 1024
 _FIELDS = {"description": "description", "license": "licenses", "repository": "source"}
 
 
@@ -29,19 +31,42 @@ def find_project(folder: Path, extension: str) -> Project | None:
     """The crate of an extension: the nearest `Cargo.toml` in a folder or above it that has the control file beside it.
 
     A workspace's members are looked through, and `field.workspace = true` is taken from the workspace. A file that
-    cannot be read is passed over: it only holds defaults.
+    cannot be read is passed over: it only holds defaults. The search ends at the repository's root.
     """
-    for parent in (folder, *folder.parents):
+    for parent in above(folder):
         manifest = _read(parent / "Cargo.toml")
         if manifest is None:
             continue
-        if (parent / f"{extension}.control").is_file():
-            return _project(parent / "Cargo.toml", manifest, _workspace_above(parent, manifest))
-        for member in _members(parent, manifest):
-            found = _read(member / "Cargo.toml")
-            if found is not None and (member / f"{extension}.control").is_file():
-                return _project(member / "Cargo.toml", found, manifest)
+        for crate in (parent, *_members(parent, manifest)):
+            found = _read(crate / "Cargo.toml")
+            if found is not None and (crate / f"{extension}.control").is_file():
+                return _project(
+                    crate / "Cargo.toml", found, manifest if crate != parent else _workspace_above(parent, found)
+                )
     return None
+
+
+def find_crates(folder: Path) -> list[tuple[Path, str]]:
+    """The crates with a control file, and its name, that a folder belongs to: one, or all of a workspace."""
+    for parent in above(folder):
+        manifest = _read(parent / "Cargo.toml")
+        if manifest is None:
+            continue
+        crates = {crate: sorted(crate.glob("*.control")) for crate in (parent, *_members(parent, manifest))}
+        found = [(crate, path.stem) for crate, paths in crates.items() for path in paths]
+        if found:
+            return found
+    return []
+
+
+def above(folder: Path) -> list[Path]:
+    """A folder and those above it, as far as the root of its repository."""
+    found = []
+    for parent in (folder, *folder.parents):
+        found.append(parent)
+        if (parent / ".git").exists():
+            break
+    return found
 
 
 def _project(path: Path, manifest: dict[str, Any], workspace: dict[str, Any]) -> Project:
@@ -71,8 +96,12 @@ def _members(folder: Path, manifest: dict[str, Any]) -> list[Path]:
     patterns = _table(manifest, "workspace").get("members", [])
     if not isinstance(patterns, list):
         return []
-    safe = [item for item in patterns if isinstance(item, str) and item and not Path(item).is_absolute()]
-    return sorted(path for item in safe if ".." not in Path(item).parts for path in folder.glob(item) if path.is_dir())
+    found: set[Path] = set()
+    for pattern in patterns:
+        if isinstance(pattern, str) and pattern and not Path(pattern).is_absolute() and ".." not in Path(pattern).parts:
+            with contextlib.suppress(ValueError, IndexError, NotImplementedError, OSError):
+                found.update(path for path in folder.glob(pattern) if path.is_dir())
+    return sorted(found)
 
 
 def _table(manifest: dict[str, Any], key: str) -> dict[str, Any]:
@@ -82,6 +111,7 @@ def _table(manifest: dict[str, Any], key: str) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        raw = path.read_bytes() if path.is_file() and path.stat().st_size <= SIZE_LIMIT else b""
+        return tomllib.loads(raw.decode()) if raw else None
     except (OSError, ValueError, RecursionError):
         return None

@@ -10,10 +10,11 @@ import msgspec
 
 from ocibuild.errors import UsageError
 
+from .project import SIZE_LIMIT, above
+
 __all__ = ["RECIPE_NAME", "Recipe", "find_recipe", "read_recipe"]
 
 RECIPE_NAME = "ocibuild.toml"
-_SIZE_LIMIT = 1024 * 1024
 
 
 class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,11 +38,13 @@ def read_recipe(path: Path) -> Recipe:
         UsageError: It cannot be read, or has a key that recipes do not have.
     """
     try:
-        raw = path.read_bytes()[:_SIZE_LIMIT]
-        fields = tomllib.loads(raw.decode())
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"cannot be read: {error}", wanted="a TOML file", where=path) from error
-    for key in fields.keys() - set(Recipe.__struct_fields__):
+        if path.stat().st_size > SIZE_LIMIT:
+            raise UsageError(f"{path.stat().st_size} bytes", wanted=f"at most {SIZE_LIMIT}", where=path)
+        fields = tomllib.loads(path.read_bytes().decode())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        found = error.strerror if isinstance(error, OSError) else str(error)
+        raise UsageError(f"cannot be read: {found}", wanted="a TOML file", where=path) from error
+    for key in sorted(fields.keys() - set(Recipe.__struct_fields__)):
         near = difflib.get_close_matches(key, Recipe.__struct_fields__, n=1)
         raise UsageError(
             f"the unknown key {key!r}",
@@ -56,8 +59,8 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def find_recipe(folder: Path) -> Path | None:
-    """The nearest `ocibuild.toml` in a folder or above it."""
-    for parent in (folder, *folder.parents):
+    """The nearest `ocibuild.toml` in a folder or above it, as far as the root of its repository."""
+    for parent in above(folder):
         if (parent / RECIPE_NAME).is_file():
             return parent / RECIPE_NAME
     return None

@@ -3,7 +3,7 @@
 from .archive import ArchiveStore
 from .base import Artifact, Fetcher, LocalStore, Store
 from .docker import DockerArchiveWriter
-from .graph import copy, find_platform, read_blob, walk
+from .graph import copy, find_platform, read_blob, single_image, walk
 from .layout import LayoutStore
 from .memory import MemoryStore
 from .spool import Spool
@@ -21,5 +21,6 @@ __all__ = [
     "copy",
     "find_platform",
     "read_blob",
+    "single_image",
     "walk",
 ]

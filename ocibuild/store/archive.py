@@ -16,18 +16,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from ocibuild.errors import ContentError, LayerError, LayoutError, NotFoundError
+from ocibuild.errors import ContentError, LayerError, LayoutError, NotFoundError, StoreError
 from ocibuild.layer.entry import Entry, File
 from ocibuild.layer.plan import plan
 from ocibuild.layer.read import read_members
 from ocibuild.layer.tar import tar_chunks
 from ocibuild.oci import Descriptor, Digest, Index
-from ocibuild.oci.annotations import CONTAINERD_NAME, REF_NAME
+from ocibuild.oci.annotations import CONTAINERD_NAME
 from ocibuild.oci.canonical import DOCUMENT_LIMIT, decode
 
 from .blobs import FileWriter
-from .entries import document_descriptor, referrers_in, resolve_in, tags_in
-from .files import Staging, store_errors, sync_folder
+from .entries import document_descriptor, entry_name, referrers_in, resolve_in, tags_in
+from .files import Staging, exclusive_folder, open_regular, store_errors, sync_folder
 from .layout import LayoutStore
 from .verify import verifying
 
@@ -63,10 +63,7 @@ class ArchiveStore:
         self._layout: LayoutStore | None = None
         self._offsets: dict[str, tuple[int, int]] = {}
         self._lock = threading.RLock()
-        if self.path.exists():
-            self._offsets = _scan(self.path)
-            self._read("oci-layout", 1024)
-            self.index()
+        self._open_file()
 
     def fetch(self, descriptor: Descriptor) -> BinaryIO:
         """See `Fetcher.fetch`."""
@@ -139,17 +136,29 @@ class ArchiveStore:
         return decode(self._read("index.json", DOCUMENT_LIMIT), Index, where=f"{self.path}, index.json")
 
     def close(self) -> None:
-        """Write the archive, if anything was put into the store."""
+        """Write the archive, if anything was put into the store: what its index reaches, and nothing else.
+
+        Raises:
+            StoreError: The file cannot be written, or another process has changed it since it was opened.
+        """
         if self._layout is None or self._staging is None:
             return
         try:
             if self._name:
                 self._add_names()
             self._layout.close()
-            write_archive(self._layout.path, self.path, staging=self._staging.path)
+            self._layout.gc()
+            with store_errors(self.path), exclusive_folder(self.path.parent):
+                if _state(self.path) != self._state:
+                    raise StoreError(
+                        "changed by another process while this one was at work",
+                        where=self.path,
+                        hint="Run it again: what the other one wrote is kept then.",
+                    )
+                write_archive(self._layout.path, self.path, staging=self._staging.path)
         finally:
             self.discard()
-        self._offsets = _scan(self.path)
+        self._open_file()
 
     def discard(self) -> None:
         """Forget what was put into the store since it was opened; the file stays as it was."""
@@ -166,6 +175,15 @@ class ArchiveStore:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.discard() if error is not None else self.close()
+
+    def _open_file(self) -> None:
+        with store_errors(self.path):
+            self._state = _state(self.path)
+            if self._state is None:
+                return
+            self._offsets = _scan(self.path)
+        self._read("oci-layout", 1024)
+        self.index()
 
     def _writable(self) -> LayoutStore:
         with self._lock:
@@ -197,9 +215,9 @@ class ArchiveStore:
 
     def _add_names(self) -> None:
         layout = self._writable()
-        for tag, descriptor in layout.tags().items():
-            entry = descriptor.with_annotation(CONTAINERD_NAME, f"{self._name}:{tag}")
-            layout.add(entry.with_annotation(REF_NAME, tag))
+        for item in layout.index().manifests:
+            if tag := entry_name(item):
+                layout.add(item.with_annotation(CONTAINERD_NAME, f"{self._name}:{tag}"))
 
     def _read(self, key: str, limit: int) -> bytes:
         if key not in self._offsets:
@@ -213,9 +231,23 @@ class ArchiveStore:
     def _open(self, key: str) -> BinaryIO:
         offset, size = self._offsets[key]
         with store_errors(self.path):
-            stream = open(self.path, "rb", buffering=0)  # noqa: SIM115 - the window closes it
+            stream = open_regular(self.path)
             stream.seek(offset)
         return io.BufferedReader(_Window(stream, size))
+
+
+def _is_gzip(path: Path) -> bool:
+    with open_regular(path) as stream:
+        return stream.read(2) == b"\x1f\x8b"
+
+
+def _state(path: Path) -> tuple[int, int, int, int] | None:
+    """What tells a file from one that has been put in its place; None when there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _key(digest: Digest) -> str:
@@ -246,7 +278,7 @@ def _scan(path: Path) -> dict[str, tuple[int, int]]:
     """Where each file of an archive begins, and its size."""
     found: dict[str, tuple[int, int]] = {}
     try:
-        with open(path, "rb") as stream:
+        with open_regular(path) as raw, io.BufferedReader(raw) as stream:
             for member, _ in read_members(stream):
                 name = member.path.removeprefix("./")
                 if member.kind == "file":
@@ -254,11 +286,10 @@ def _scan(path: Path) -> dict[str, tuple[int, int]]:
                         raise LayoutError(f"{name} twice in an archive", where=path)
                     found[name] = (stream.tell(), member.size)
     except LayerError as error:
-        raise LayoutError(f"not a readable tar archive: {error.found}", wanted="an OCI archive", where=path) from None
-    except OSError as error:
-        if isinstance(error, LayoutError):
-            raise
-        raise LayoutError(f"cannot be read: {error.strerror}", where=path) from error
+        hint = "It is compressed: unpack it first." if _is_gzip(path) else ""
+        raise LayoutError(
+            f"not a readable tar archive: {error.found}", wanted="an OCI archive", where=path, hint=hint
+        ) from None
     if "oci-layout" not in found or "index.json" not in found:
         raise LayoutError("a tar archive without oci-layout and index.json", wanted="an OCI archive", where=path)
     return found

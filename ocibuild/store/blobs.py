@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from ocibuild.errors import ContentError, NotFoundError
+from ocibuild.errors import ContentError, NotFoundError, StoreError
 from ocibuild.oci import Descriptor, Digest
+from ocibuild.oci.digest import ALGORITHMS
 
-from .files import store_errors
+from .files import open_regular, store_errors, sync_folder
 from .verify import verifying
 
 __all__ = ["BlobFolder", "FileWriter"]
@@ -44,7 +46,7 @@ class BlobFolder:
         path = self.blob_path(descriptor.digest)
         try:
             with store_errors(path):
-                stream = open(path, "rb", buffering=0)  # noqa: SIM115 - the reader closes it
+                stream = open_regular(path)
         except OSError as error:
             if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
                 raise NotFoundError(
@@ -83,10 +85,10 @@ class BlobFolder:
             temporary = staging / f"blob-{self._count}"
         with store_errors(self.path):
             writer = FileWriter(temporary, self._commit)
-            try:
-                yield writer
-            finally:
-                writer.discard()
+        try:
+            yield writer
+        finally:
+            writer.discard()
 
     def put(self, descriptor: Descriptor, content: BinaryIO, staging: Path) -> None:
         """Keep a blob whose digest is known.
@@ -99,15 +101,42 @@ class BlobFolder:
                 writer.write(data)
             writer.commit_as(descriptor)
 
+    def sync(self) -> None:
+        """Make the names of the blobs last."""
+        if self._sync:
+            for folder in self.path.iterdir():
+                sync_folder(folder)
+
+    def collect(self, reached: set[Digest]) -> tuple[int, int]:
+        """Remove every blob that is not among those reached; the number of blobs and of bytes removed.
+
+        Raises:
+            StoreError: The folder is not this layout's own.
+        """
+        count = size = 0
+        for folder in (self.path, *(self.path / name for name in ALGORITHMS)):
+            if folder.is_symlink():
+                raise StoreError("a symbolic link", wanted="a folder of this layout's own", where=folder)
+        for name in ALGORITHMS:
+            for path in sorted((self.path / name).glob("*")):
+                status = path.lstat()
+                if not stat.S_ISREG(status.st_mode) or not Digest.is_valid(f"{name}:{path.name}"):
+                    continue
+                if Digest(f"{name}:{path.name}") not in reached:
+                    path.unlink()
+                    count, size = count + 1, size + status.st_size
+        return count, size
+
     def _commit(self, temporary: Path, stream: BinaryIO, descriptor: Descriptor) -> None:
         path = self.blob_path(descriptor.digest)
-        stream.flush()
-        if self._sync:
-            os.fsync(stream.fileno())
-        stream.close()
-        path.parent.mkdir(exist_ok=True)
-        os.replace(temporary, path)
-        status = path.stat()
+        with store_errors(self.path):
+            stream.flush()
+            if self._sync:
+                os.fsync(stream.fileno())
+            stream.close()
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(temporary, path)
+            status = path.stat()
         with self._lock:
             self._verified[descriptor.digest] = (status.st_ino, status.st_size, status.st_mtime_ns)
 
@@ -127,8 +156,9 @@ class FileWriter:
         self._hasher.update(data)
         self._size += len(data)
         view = memoryview(data)
-        while view:
-            view = view[self._stream.write(view) :]
+        with store_errors(self._temporary.parent):
+            while view:
+                view = view[self._stream.write(view) :]
         return len(data)
 
     def commit(self, media_type: str) -> Descriptor:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from ocibuild.errors import DigestMismatchError, DocumentError, UsageError
+from ocibuild.errors import DocumentError, UsageError
 from ocibuild.layer.entry import File
-from ocibuild.layer.read import open_layer
+from ocibuild.layer.read import Budget, VerifiedArchive
 from ocibuild.oci import Descriptor, Digest, Manifest, Platform, media_types
 from ocibuild.oci.annotations import CONTAINERD_NAME, REF_NAME
 from ocibuild.oci.canonical import encode
@@ -18,7 +18,7 @@ from ocibuild.oci.canonical import encode
 from .archive import write_archive
 from .base import Artifact
 from .files import Staging, store_errors
-from .graph import find_platform, read_blob, read_config, read_document
+from .graph import read_blob, read_config, read_document, single_image
 from .layout import LayoutStore
 
 __all__ = ["DockerArchiveWriter"]
@@ -36,15 +36,19 @@ class DockerArchiveWriter:
         self.path = Path(path)
         self.name = name
 
-    def write(self, artifact: Artifact, *, platform: Platform | None = None) -> None:
+    def write(self, artifact: Artifact, *, platform: Platform | None = None) -> Digest:
         """Write the image of one platform; an index needs `platform` unless it holds one image.
+
+        Returns:
+            The digest of the image that was exported. Its layers are stored uncompressed, so the archive's own manifest
+            has another.
 
         Raises:
             UsageError: Several platforms and none chosen.
             DigestMismatchError: A layer is not what its configuration says.
             StoreError: The file cannot be written.
         """
-        image = _one_image(artifact, platform)
+        image = single_image(artifact, platform)
         manifest = read_document(image.source, image.root)
         if not isinstance(manifest, Manifest):
             raise UsageError(f"{image.root.media_type}", wanted="an image", where=image.digest)
@@ -54,8 +58,9 @@ class DockerArchiveWriter:
             staging = Staging(self.path.parent, self.path.name)
         try:
             layout = LayoutStore(staging.path / "layout", sync=False)
+            budget = Budget(*(layer.size for layer in manifest.layers))
             layers = [
-                _uncompressed(image, layer, diff_id, layout)
+                _uncompressed(image, layer, diff_id, budget, layout)
                 for layer, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=True)
             ]
             raw = read_blob(image.source, manifest.config)
@@ -82,44 +87,31 @@ class DockerArchiveWriter:
             ])  # fmt: skip
             also = (File(path="manifest.json", content=listing),)
             write_archive(layout.path, self.path, staging=staging.path, also=also)
+            return image.digest
         finally:
             staging.close()
 
     def _entry(self, root: Descriptor) -> Descriptor:
         if not self.name:
             return root
-        full = self.name if "/" in self.name else f"docker.io/library/{self.name}"
+        host = self.name.partition("/")[0] if "/" in self.name else ""
+        if "." in host or ":" in host or host == "localhost":
+            full = self.name
+        else:
+            full = f"docker.io/{self.name}" if host else f"docker.io/library/{self.name}"
         named = root.with_annotation(CONTAINERD_NAME, full)
         return named.with_annotation(REF_NAME, self.name.rpartition(":")[2])
 
 
-def _one_image(artifact: Artifact, platform: Platform | None) -> Artifact:
-    if platform is not None:
-        return find_platform(artifact, platform)
-    document = read_document(artifact.source, artifact.root)
-    if isinstance(document, Manifest) or document is None:
-        return artifact
-    if len(document.manifests) != 1:
-        names = ", ".join(str(item.platform) for item in document.manifests)
-        raise UsageError(
-            f"an index of {len(document.manifests)} platforms",
-            wanted="one image: a Docker archive holds one",
-            hint=f"Choose with --platform: {names}",
-        )
-    return Artifact(document.manifests[0], artifact.source)
-
-
-def _uncompressed(image: Artifact, layer: Descriptor, diff_id: Digest, layout: LayoutStore) -> Descriptor:
+def _uncompressed(
+    image: Artifact, layer: Descriptor, diff_id: Digest, budget: Budget, layout: LayoutStore
+) -> Descriptor:
     with image.source.fetch(layer) as blob, layout.ingest() as writer:
-        archive = open_layer(blob, layer.media_type)
+        archive = VerifiedArchive(blob, layer.media_type, diff_id, budget)
         while data := archive.read(1024 * 1024):
             writer.write(data)
-        while blob.read(1024 * 1024):
-            pass  # to the verified end
-        descriptor = writer.commit(media_types.LAYER)
-    if descriptor.digest != diff_id:
-        raise DigestMismatchError(f"a layer whose archive is {descriptor.digest}", wanted=diff_id, where=layer.digest)
-    return descriptor
+        archive.finish()
+        return writer.commit(media_types.LAYER)
 
 
 def _member(digest: Digest) -> str:

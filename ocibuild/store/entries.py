@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ocibuild.errors import NotFoundError
+from ocibuild.errors import ContentError, NotFoundError
 from ocibuild.oci import Descriptor, Digest, Index, media_types
 from ocibuild.oci.annotations import REF_NAME
 from ocibuild.oci.canonical import decode
@@ -28,15 +28,13 @@ def resolve_in(index: Index, name: str, *, where: object) -> Descriptor | None:
 
     Raises:
         NotFoundError: No such tag; the message lists those there are.
-        DocumentError: The name is neither a tag nor a digest.
     """
-    if ":" in name:
-        digest = Digest(name)
-        return next((item.bare for item in index.manifests if item.digest == digest), None)
     tags = tags_in(index)
-    if name not in tags:
+    if name in tags:
+        return tags[name]
+    if not Digest.is_valid(name):
         raise NotFoundError(f"no tag {name!r}", wanted=f"one of: {', '.join(tags) or 'none'}", where=where)
-    return tags[name]
+    return next((item.bare for item in index.manifests if item.digest == name), None)
 
 
 def document_descriptor(source: Fetcher, digest: Digest, size: int, *, where: object) -> Descriptor:
@@ -49,7 +47,7 @@ def document_descriptor(source: Fetcher, digest: Digest, size: int, *, where: ob
     fields = decode(raw, dict, where=digest)
     default = media_types.IMAGE_INDEX if "manifests" in fields else media_types.IMAGE_MANIFEST
     media_type = fields.get("mediaType", default)
-    if media_type not in DOCUMENTS:
+    if not isinstance(media_type, str) or media_type not in DOCUMENTS:
         raise NotFoundError(f"{digest} is not an image", where=where)
     return Descriptor(media_type=media_type, digest=digest, size=size)
 
@@ -61,7 +59,10 @@ def referrers_in(
     found: dict[Digest, Descriptor] = {}
     for item in index.manifests:
         if item.media_type in DOCUMENTS and item.digest not in found:
-            link = referrer_of(read_blob(source, item), item)
+            try:
+                link = referrer_of(read_blob(source, item), item)
+            except (NotFoundError, ContentError):
+                continue  # another image's damage is not this one's
             if link and link[0].digest == descriptor.digest and artifact_type in (None, link[1].artifact_type):
                 found[item.digest] = link[1]
     return [found[digest] for digest in sorted(found)]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
+import io
 import os
 import shutil
+import stat
 import tempfile
 import time
 import weakref
@@ -16,7 +18,16 @@ from pathlib import Path
 
 from ocibuild.errors import StoreError
 
-__all__ = ["Staging", "exclusive", "replace_file", "store_errors", "sync_folder"]
+__all__ = [
+    "Staging",
+    "exclusive",
+    "exclusive_folder",
+    "open_regular",
+    "replace_file",
+    "store_errors",
+    "sweep",
+    "sync_folder",
+]
 
 _MARK = ".ocibuild-"
 _LOCK = "lock"
@@ -33,13 +44,18 @@ def store_errors(where: object) -> Iterator[None]:
         yield
     except StoreError:
         raise
+    except ValueError as error:
+        if "null" not in str(error):
+            raise
+        raise StoreError("a NUL in a path", where=repr(where)) from error
     except OSError as error:
         hint = {
             errno.ENOSPC: "The disk is full: free some space and run it again.",
             errno.EDQUOT: "The quota is used up: free some space and run it again.",
             errno.EFBIG: "The file would be larger than this system or its limits allow.",
-            errno.EACCES: "Check who may write there.",
-            errno.EROFS: "The file system is read-only.",
+            errno.EACCES: "Check who may read and write there.",
+            errno.EROFS: "Name another place.",
+            errno.ENAMETOOLONG: "Name another place.",
             errno.ENOTDIR: "A file stands where a folder is needed.",
         }.get(error.errno or 0, "")
         found = f"cannot be written or read: {error.strerror or error}"
@@ -74,13 +90,48 @@ def _lock(descriptor: int, *, wait: bool) -> bool:
 
 @contextmanager
 def exclusive(path: Path) -> Iterator[None]:
-    """Hold the lock of an existing file; it is given up when the block or the process ends, however it ends."""
+    """Hold the lock of an existing file; it is given up when the block or the process ends, however it ends.
+
+    Raises:
+        FileNotFoundError: The file is not there, also when it was moved away while this waited for its lock.
+    """
     descriptor = os.open(path, os.O_RDWR)
+    try:
+        _lock(descriptor, wait=True)
+        if not os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            raise FileNotFoundError(errno.ENOENT, "moved away", str(path))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def exclusive_folder(path: Path) -> Iterator[None]:
+    """Hold the lock of a folder, where the system has one."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders
+        yield
+        return
     try:
         _lock(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)
+
+
+def open_regular(path: Path) -> io.FileIO:
+    """Open a regular file to read; a pipe or device, which could wait for ever, is an error.
+
+    Raises:
+        StoreError: It is not a regular file.
+        OSError: It cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise StoreError("neither a file nor a folder", wanted="a regular file", where=path)
+    return io.FileIO(descriptor, "rb")
 
 
 class Staging:
@@ -99,7 +150,7 @@ class Staging:
                 break
         self.path = folder
         # Also when its owner is forgotten, or the interpreter ends.
-        self._finalizer = weakref.finalize(self, _remove, folder, lock)
+        self._finalizer = weakref.finalize(self, _remove, folder, lock, os.getpid())
 
     def close(self) -> None:
         """Remove the folder and what is left in it."""
@@ -119,8 +170,10 @@ def _claim(folder: Path) -> int | None:
     return None
 
 
-def _remove(folder: Path, lock: int) -> None:
+def _remove(folder: Path, lock: int, owner: int) -> None:
     """Remove a folder whose lock is held; the lock goes last, so that what a kill leaves can still be told for dead."""
+    if os.getpid() != owner:
+        return  # a forked child: the folder is its parent's
     with contextlib.suppress(OSError):
         for item in folder.iterdir():
             if item.is_dir() and not item.is_symlink():
@@ -136,22 +189,25 @@ def _remove(folder: Path, lock: int) -> None:
         folder.rmdir()
 
 
-def sweep(parent: Path, prefix: str = f".tmp{_MARK}") -> int:
-    """Remove staging folders whose owner is dead; the number of those whose owner lives."""
-    alive = 0
+def sweep(parent: Path, prefix: str = f".tmp{_MARK}") -> list[Path]:
+    """Remove staging folders whose owner is dead; those whose owner lives, or may live, are returned."""
+    alive = []
     for folder in parent.glob(f"{glob.escape(prefix)}*"):
         try:
             lock = os.open(folder / _LOCK, os.O_RDWR)
-        except OSError:
+        except FileNotFoundError:
             # Only an empty folder has no lock: one that is just being made or removed.
             with contextlib.suppress(OSError):
                 folder.rmdir()
             continue
+        except OSError:
+            alive.append(folder)  # another user's
+            continue
         if _lock(lock, wait=False):
-            _remove(folder, lock)
+            _remove(folder, lock, os.getpid())
         else:
             os.close(lock)
-            alive += 1
+            alive.append(folder)
     return alive
 
 

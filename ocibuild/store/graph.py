@@ -13,7 +13,17 @@ from ocibuild.oci.reference import check_tag
 
 from .base import Artifact, Fetcher, Store
 
-__all__ = ["DOCUMENTS", "copy", "find_platform", "read_blob", "read_config", "read_document", "referrer_of", "walk"]
+__all__ = [
+    "DOCUMENTS",
+    "copy",
+    "find_platform",
+    "read_blob",
+    "read_config",
+    "read_document",
+    "referrer_of",
+    "single_image",
+    "walk",
+]
 
 DOCUMENTS = media_types.MANIFESTS | media_types.INDEXES
 """The media types that name other blobs."""
@@ -76,7 +86,7 @@ def walk(source: Fetcher, root: Descriptor) -> Iterator[Descriptor]:
     """Every blob the root reaches, each once, children before what names them. `subject` is not followed.
 
     Raises:
-        ContentError: The graph is larger than any honest one.
+        ContentError: The graph is larger than any honest one, or an index names a manifest of an unknown type.
         NotFoundError, DigestMismatchError, DocumentError: A manifest is missing or damaged.
     """
     seen: set[Digest] = set()
@@ -94,8 +104,15 @@ def walk(source: Fetcher, root: Descriptor) -> Iterator[Descriptor]:
             raise ContentError(f"more than {GRAPH_LIMIT} blobs reached", where=root.digest)
         stack.append((descriptor, True))
         document = read_document(source, descriptor)
-        if document is not None:
-            stack.extend((child, False) for child in reversed(_children(document)))
+        if document is None:
+            continue
+        children = _children(document)
+        if isinstance(document, Index) and (
+            unknown := next((c for c in children if c.media_type not in DOCUMENTS), None)
+        ):
+            # What it names could not be followed: a copy would be incomplete, and a collection would lose it.
+            raise DocumentError(f"a manifest of unknown type {unknown.media_type}", where=unknown.digest)
+        stack.extend((child, False) for child in reversed(children))
 
 
 def _children(document: Manifest | Index) -> tuple[Descriptor, ...]:
@@ -110,21 +127,44 @@ def find_platform(artifact: Artifact, platform: Platform) -> Artifact:
     Raises:
         NotFoundError: No image for it; the message lists the platforms there are.
     """
+    found = _images(artifact)
+    for candidate, image in found:
+        if candidate.matches(platform):
+            return image
+    names = ", ".join(str(candidate) for candidate, _ in found) or "none"
+    raise NotFoundError(f"no image for {platform}", wanted=f"one of: {names}", where=artifact.digest)
+
+
+def single_image(artifact: Artifact, platform: Platform | None = None) -> Artifact:
+    """The image of one platform, which need not be named where there is only one.
+
+    Raises:
+        UsageError: Several platforms and none named.
+        NotFoundError: No image for the one named.
+    """
+    if platform is not None:
+        return find_platform(artifact, platform)
+    found = _images(artifact)
+    if len(found) == 1:
+        return found[0][1]
+    names = ", ".join(str(candidate) for candidate, _ in found) or "none"
+    raise UsageError(
+        f"{len(found)} platforms", wanted="one of them", where=artifact.digest, hint=f"Add --platform, one of: {names}"
+    )
+
+
+def _images(artifact: Artifact) -> list[tuple[Platform, Artifact]]:
+    """The images of an artifact and their platforms; attestations, which name none, are left out."""
     document = read_document(artifact.source, artifact.root)
     if isinstance(document, Index):
-        available = [(child.platform, child) for child in document.manifests if child.platform is not None]
-        for candidate, child in available:
-            if candidate.matches(platform):
-                return Artifact(child, artifact.source)
-        names = ", ".join(str(candidate) for candidate, _ in available) or "none"
-    elif isinstance(document, Manifest):
-        found = read_config(artifact.source, document).platform
-        if found.matches(platform):
-            return artifact
-        names = str(found)
-    else:
-        raise UsageError(f"{artifact.root.media_type}", wanted="an image or an index", where=artifact.digest)
-    raise NotFoundError(f"no image for {platform}", wanted=f"one of: {names}", where=artifact.digest)
+        return [
+            (child.platform, Artifact(child, artifact.source))
+            for child in document.manifests
+            if child.platform is not None and child.platform.os != "unknown"
+        ]
+    if isinstance(document, Manifest):
+        return [(read_config(artifact.source, document).platform, artifact)]
+    raise UsageError(f"{artifact.root.media_type}", wanted="an image or an index", where=artifact.digest)
 
 
 def referrer_of(raw: bytes, descriptor: Descriptor) -> tuple[Descriptor, Descriptor] | None:

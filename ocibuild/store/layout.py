@@ -6,6 +6,7 @@ the `oci-layout` file. Killed at any moment, a process leaves a layout that open
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import shutil
@@ -24,8 +25,8 @@ from ocibuild.oci.reference import check_tag
 
 from .blobs import BlobFolder, FileWriter
 from .entries import add_entry, document_descriptor, referrers_in, resolve_in, tags_in
-from .files import Staging, exclusive, replace_file, store_errors, sweep
-from .graph import DOCUMENTS, referrer_of, walk
+from .files import Staging, exclusive, exclusive_folder, open_regular, replace_file, store_errors, sweep
+from .graph import DOCUMENTS, read_blob, referrer_of, walk
 
 __all__ = ["LayoutStore"]
 
@@ -54,7 +55,7 @@ class LayoutStore:
         self.path = Path(path)
         self._blobs = BlobFolder(self.path / "blobs", sync=sync)
         self._staging: Staging | None = None
-        self._created = False
+        self._created = self._existed = False
         self._lock = threading.RLock()
         self._check()
 
@@ -95,19 +96,26 @@ class LayoutStore:
             raise NotFoundError("no OCI layout", where=self.path)
         path = self.path / "index.json"
         try:
-            with open(path, "rb") as stream:
-                return decode(stream.read(DOCUMENT_LIMIT + 1), Index, where=path)
+            with open_regular(path) as stream:
+                raw = stream.read(DOCUMENT_LIMIT + 1)
+            return decode(raw, Index, where=path)
         except (DocumentError, OSError) as error:
-            raise LayoutError(f"a layout whose index.json cannot be read: {error}", where=self.path) from error
+            found = error.found if isinstance(error, DocumentError | StoreError) else error.strerror
+            raise LayoutError(f"a layout whose index.json cannot be read: {found}", where=self.path) from error
 
     # Writing
 
     def exists(self, descriptor: Descriptor) -> bool:
-        """See `Store.exists`; blobs of other processes' images stay until this store is closed."""
+        """See `Store.exists`; a manifest with a `subject` exists once it is named as a referrer too."""
         if not self._check():
             return False
-        self._session()
-        return self._blobs.exists(descriptor)
+        with contextlib.suppress(StoreError):
+            self._session()  # so that nobody collects it; where nothing can be written, nothing can be removed either
+        return self._blobs.exists(descriptor) and (descriptor.media_type not in DOCUMENTS or self._is_named(descriptor))
+
+    def _is_named(self, descriptor: Descriptor) -> bool:
+        link = referrer_of(read_blob(self, descriptor), descriptor)
+        return link is None or any(item.digest == descriptor.digest for item in self.index().manifests)
 
     def push(self, descriptor: Descriptor, content: BinaryIO) -> None:
         """See `Store.push`."""
@@ -143,28 +151,29 @@ class LayoutStore:
             index = self.index()
             new = add_entry(index, entry)
             if new != index:
+                self._blobs.sync()
                 replace_file(self.path / "index.json", encode(new), staging=staging)
 
     def gc(self) -> tuple[int, int]:
         """Remove every blob that nothing in `index.json` reaches; the number of blobs and of bytes removed.
 
         Raises:
-            StoreError: Another process is writing to the layout.
-            NotFoundError, ContentError: An image is incomplete or damaged; nothing is removed.
+            StoreError: Somebody is writing to the layout, or its blobs lie elsewhere.
+            NotFoundError, ContentError: An image is incomplete, damaged or of an unknown kind; nothing is removed.
         """
-        index = self.index()
+        self.index()
         with self._lock, store_errors(self.path), exclusive(self.path / "oci-layout"):
-            self.close()
-            if sweep(self.path):
-                raise StoreError("another process is writing to it", where=self.path, hint="Try again when it is done.")
-            index = self.index()
-            reached = {descriptor.digest for root in index.manifests for descriptor in walk(self, root.bare)}
-            count = size = 0
-            for path in sorted((self.path / "blobs").glob("*/*")):
-                if f"{path.parent.name}:{path.name}" not in reached:
-                    count, size = count + 1, size + path.stat().st_size
-                    path.unlink()
-        return count, size
+            if self._staging is not None:
+                raise StoreError("this store is writing to it", where=self.path, hint="Close it first.")
+            if writers := sweep(self.path):
+                hint = f"Try again when it is done; if it was killed as another user, remove {writers[0]}."
+                raise StoreError("another process is writing to it", where=self.path, hint=hint)
+            reached: set[Digest] = set()
+            for root in self.index().manifests:
+                if root.media_type not in DOCUMENTS:
+                    raise DocumentError(f"a manifest of unknown type {root.media_type}", where=root.digest)
+                reached.update(item.digest for item in walk(self, root.bare))
+            return self._blobs.collect(reached)
 
     def close(self) -> None:
         """End the writing: staging files are removed, blobs may be collected again."""
@@ -179,25 +188,38 @@ class LayoutStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # A build that fails leaves no layout that was not there before.
-        if error is not None and self._created and not self.index().manifests:
-            self.close()
-            shutil.rmtree(self.path, ignore_errors=True)
         self.close()
+        if error is not None and self._created:
+            with contextlib.suppress(OSError, LayoutError, NotFoundError):
+                self._abandon()
+
+    def _abandon(self) -> None:
+        """Remove the layout that a failed build has made, unless somebody else has come to use it."""
+        with self._lock, exclusive_folder(self.path), exclusive(self.path / "oci-layout"):
+            if sweep(self.path) or self.index().manifests:
+                return
+            if self._existed:
+                for name in ("oci-layout", "index.json"):
+                    (self.path / name).unlink()
+                shutil.rmtree(self.path / "blobs")
+                return
+            # At once: whoever waits for the lock finds the layout gone and makes a new one.
+            staging = Staging(self.path.parent, self.path.name)
+            try:
+                os.rename(self.path, staging.path / "abandoned")
+            finally:
+                staging.close()
 
     def _check(self) -> bool:
         """Whether the folder is a layout; False when it can become one."""
         try:
-            with open(self.path / "oci-layout", "rb") as stream:
+            with open_regular(self.path / "oci-layout") as stream:
                 raw = stream.read(1024)
         except (FileNotFoundError, NotADirectoryError):
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
-                raise LayoutError(
-                    "exists and is not an OCI layout", where=self.path, hint="Name another place, or remove it."
-                ) from None
+            self._check_room()
             return False
-        except OSError as error:
-            raise LayoutError(f"cannot be read: {error.strerror}", where=self.path) from error
+        except (OSError, ValueError) as error:
+            raise LayoutError(f"cannot be read: {error}", where=self.path) from error
         try:
             version = decode(raw, dict, where=self.path / "oci-layout").get("imageLayoutVersion")
         except DocumentError as error:
@@ -206,32 +228,60 @@ class LayoutStore:
             raise LayoutError(f"layout version {version!r}", wanted="1.0.0", where=self.path)
         return True
 
+    def _check_room(self) -> None:
+        """Refuse a place that holds something else; what a killed process has begun in an empty folder is nothing."""
+        with store_errors(self.path):
+            if not self.path.exists():
+                return
+            begun = self.path.is_dir() and all(
+                item.name in ("blobs", "index.json") or item.name.startswith(".tmp.") for item in self.path.iterdir()
+            )
+            if not begun or any((self.path / "blobs").glob("*/*")):
+                raise LayoutError("exists and is not an OCI layout", where=self.path, hint="Name another place.")
+
     def _session(self) -> Path:
         """The staging folder of this writer, made with the layout at its first write."""
         with self._lock, store_errors(self.path):
-            if self._staging is None:
-                if not self._check():
-                    self._create()
-                # Under the lock: nobody collects garbage between this writer's birth and its mark.
-                with exclusive(self.path / "oci-layout"):
-                    self._staging = Staging(self.path, "tmp")
+            while self._staging is None:
+                # Gone in between: another process has given up what it had begun.
+                with contextlib.suppress(FileNotFoundError):
+                    if not self._check():
+                        self._create()
+                    # Under the lock: nobody collects garbage between this writer's birth and its mark.
+                    with exclusive(self.path / "oci-layout"):
+                        self._staging = Staging(self.path, "tmp")
             return self._staging.path
 
     def _create(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        staging = Staging(self.path.parent, self.path.name)
+        path = self.path.absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            # It stays the folder it is: somebody may stand in it, or point to it.
+            with exclusive_folder(path):
+                if not self._check():
+                    self._make(path, Staging(path, "tmp"))
+                    self._existed = True
+        else:
+            self._make(path, Staging(path.parent, path.name))
+
+    def _make(self, path: Path, staging: Staging) -> None:
+        """Put a new layout in place: whole, or into an empty folder with `oci-layout` last."""
         try:
             new = staging.path / "layout"
             (new / "blobs" / "sha256").mkdir(parents=True)
             empty = encode(Index(media_type=media_types.IMAGE_INDEX, manifests=()))
             for name, data in (("index.json", empty), ("oci-layout", LAYOUT_FILE)):
                 replace_file(new / name, data, staging=staging.path)
-            try:
-                os.rename(new, self.path)
-                self._created = True
-            except OSError:
-                # Another process was first; if it made a layout, all is well.
-                if not self._check():
-                    raise
+            if staging.path.parent == path:
+                (path / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
+                for name in ("index.json", "oci-layout"):
+                    os.replace(new / name, path / name)
+            else:
+                os.rename(new, path)
+            self._created = True
+        except OSError:
+            # Another process was first; if it made a layout, all is well.
+            if not self._check():
+                raise
         finally:
             staging.close()

@@ -66,8 +66,9 @@ class MemoryStore:
         with self._lock:
             if name in self._tags:
                 return self._tags[name]
-            if ":" in name and (found := self._blobs.get(Digest(name))):
-                return Descriptor(media_type=found[0], digest=Digest(name), size=len(found[1]))
+            found = self._blobs.get(Digest(name)) if Digest.is_valid(name) else None
+        if found is not None and found[0] in DOCUMENTS:
+            return Descriptor(media_type=found[0], digest=Digest(name), size=len(found[1]))
         raise NotFoundError(f"no {name!r} in memory")
 
     def tag(self, descriptor: Descriptor, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -26,5 +27,10 @@ class Spool(LayoutStore):
 
     def __init__(self) -> None:
         folder = tempfile.mkdtemp(prefix="ocibuild-spool-")
-        self._finalizer = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        self._finalizer = weakref.finalize(self, _remove, folder, os.getpid())
         super().__init__(Path(folder) / "layout", sync=False)
+
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # not in a forked child
+        shutil.rmtree(folder, ignore_errors=True)

@@ -44,7 +44,7 @@ def test_empty_lists_that_the_specification_wants_are_written() -> None:
         (b"\xff", "not a valid"),
         (manifest(schemaVersion="1"), "not a valid"),
         (manifest(layers="null"), "not a valid"),
-        (manifest(manifests="[]"), "both layers and manifests"),
+        (manifest(manifests="[]"), "layers or config, and manifests"),
         (manifest(schemaVersion='2,"schemaVersion":2'), "twice"),
         (manifest(annotations='{"a":"1","a":"2"}'), "twice"),
         (manifest(annotations='{"a":1}'), "not a valid"),
@@ -65,6 +65,22 @@ def test_refused(raw: bytes, words: str) -> None:
         decode(raw, Manifest, where="here")
     assert words in str(error.value)
     assert "here" in str(error.value)
+
+
+def test_a_manifests_configuration_in_an_index() -> None:
+    with pytest.raises(DocumentError, match="layers or config"):
+        decode(b'{"schemaVersion":2,"manifests":[],"config":{}}', Index)
+
+
+def test_many_keys_are_checked_in_linear_time() -> None:
+    text = ",".join(f'"k{number}":"v"' for number in range(100_000))
+    with pytest.raises(DocumentError, match="twice"):
+        decode(manifest(annotations="{" + text + ',"k0":"v"}'), Manifest)
+
+
+def test_text_that_is_no_utf8_is_not_written() -> None:
+    with pytest.raises(UsageError, match="JSON cannot hold"):
+        encode({"a": "\ud800"})
 
 
 def test_unknown_fields_are_no_error_and_null_is_absent() -> None:

@@ -76,7 +76,7 @@ def test_a_docker_archive(cli: Cli, hello: Path, tmp_path: Path) -> None:
         (["copy", "HELLO", "docker-archive:x.tar", "--referrers"], 2, "--referrers"),
         (["copy", "docker-archive:x.tar", "oci:x"], 2, "only be copied to"),
         (["inspect", "oci:nowhere"], 6, "no OCI layout"),
-        (["inspect", "nowhere"], 2, "no file or folder here"),
+        (["inspect", "nowhere"], 6, "'nowhere' is not there"),
         (["unpack", "HELLO", "x"], 2, "Add --platform, one of: linux/amd64, linux/arm64"),
         (["unpack", "HELLO", "docs", "--platform", "arm64"], 7, "exists and is not empty"),
         (["gc", "oci:nowhere"], 6, "no OCI layout"),
@@ -101,8 +101,9 @@ def test_inspect(cli: Cli, hello: Path) -> None:
     out = cli("inspect", hello).out
     assert out.startswith("index sha256:")
     for words in (
-        "linux/amd64 sha256:",
-        "labels and annotations",
+        "tags 0.2.0",
+        "linux/amd64  sha256:",
+        "labels and annotations: those of the index",
         "user 65532:65532",
         "diff ID sha256:",
         "-0644  328.3 kB  lib/pgrx_hello.so",
@@ -263,30 +264,6 @@ def _put(store: MemoryStore, image: Artifact) -> str:
         store.push(descriptor, content)
     store._tags["layer"] = descriptor
     return "layer"
-
-
-def test_a_bomb_is_bounded(tmp_path: Path) -> None:
-    import zstandard
-
-    archive = io.BytesIO()
-    with tarfile.open(fileobj=archive, mode="w") as writer:
-        info = item("zeros")
-        info.size = 400 * 1024 * 1024
-        writer.addfile(info, _Zeros())
-    raw = zstandard.ZstdCompressor(level=19).compress(archive.getvalue())
-    assert len(raw) < 50_000
-    store = MemoryStore()
-    with store.ingest() as blob:
-        blob.write(raw)
-        descriptor = blob.commit(media_types.LAYER_ZSTD)
-    layer = Layer(descriptor=descriptor, diff_id=Digest.of(archive.getvalue()), uncompressed_size=0)
-    with pytest.raises(LayerError, match="expands to more than"):
-        unpack(build_image([layer], platform=Platform.parse("amd64"), into=store), tmp_path / "out")
-
-
-class _Zeros(io.RawIOBase):
-    def read(self, size: int = -1) -> bytes:
-        return bytes(size)
 
 
 # Every command

@@ -44,6 +44,9 @@ from tests.support.tools import TREES
         ("= 'x'", None),
         ("comment = 'a' 'b'", None),
         ("[section]", None),
+        ("relocatable", None),
+        ("relocatable'true'", {"relocatable": "true"}),
+        ("a\tb", {"a": "b"}),
     ],
 )
 def test_control_files(text: str, values: dict[str, str] | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ocibuild.errors import NotFoundError, SourceError
@@ -17,13 +18,12 @@ __all__ = ["open_source"]
 def open_source(path: Path | str, *, platform: Platform | str | None = None) -> Source:
     """What an extension's build left at a path, for one platform.
 
-    A folder with a control file under a folder `extension` that is not `share/extension` itself is what `cargo pgrx
-    package` wrote, whatever prefix `pg_config` gave it. With a platform, any other folder is a plain tree, taken as it
-    is.
+    A folder with a control file below a folder `extension` is what `cargo pgrx package` wrote, whatever prefix
+    `pg_config` gave it, none included. With a platform, a folder is a plain tree, taken as it is.
 
     Args:
         path: The folder.
-        platform: What it is for, where it does not tell; where it does, it must agree.
+        platform: What a plain tree is for; its libraries must agree.
 
     Raises:
         NotFoundError: Nothing is there.
@@ -36,19 +36,23 @@ def open_source(path: Path | str, *, platform: Platform | str | None = None) -> 
     """
     folder = Path(path)
     given = Platform.parse(platform) if isinstance(platform, str) else platform
-    if not folder.exists():
-        raise NotFoundError("no such folder", where=folder, hint="Run cargo pgrx package first?")
-    if not folder.is_dir():
+    try:
+        is_file = folder.is_file()
+    except (OSError, ValueError) as error:
+        raise SourceError(f"cannot be read: {error}", where=repr(str(path))) from error
+    if is_file:
         raise SourceError("a file", wanted="the folder that cargo pgrx package wrote", where=folder)
+    if not os.path.isdir(folder):
+        raise NotFoundError("no such folder", where=folder, hint="Run cargo pgrx package first?")
     entries = read_tree(folder)
-    mapped = map_pgrx_tree(entries, where=folder)
-    if mapped is not None:
-        return make_source(folder, "pgrx", list(mapped[0]), platform=given, left_out=mapped[1])
     if given is not None:
         return make_source(folder, "plain", entries, platform=given)
-    raise SourceError(
-        "no control file under a folder named extension, and no library",
-        wanted="what cargo pgrx package writes",
-        where=folder,
-        hint=f"A plain tree is given with its platform: linux/amd64={folder}",
-    )
+    mapped = map_pgrx_tree(entries, where=folder)
+    if mapped is None:
+        raise SourceError(
+            "no control file under a folder named extension, and no library",
+            wanted="what cargo pgrx package writes",
+            where=folder,
+            hint=f"A plain tree is given with its platform: linux/amd64={folder}",
+        )
+    return make_source(folder, "pgrx", list(mapped[0]), left_out=mapped[1])

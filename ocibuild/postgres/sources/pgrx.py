@@ -23,7 +23,7 @@ def map_pgrx_tree(entries: list[Entry], *, where: Path) -> tuple[tuple[Entry, ..
     """
     controls = {_parent(item.path) for item in entries if item.path.endswith(".control") and _in_extension(item.path)}
     libraries = {_parent(item.path) for item in entries if _is_module(item)}
-    if "share/extension" in controls or not (controls or libraries):
+    if not (controls or libraries):
         return None
     if len(controls) > 1:
         raise SourceError(f"control files in several folders: {', '.join(sorted(controls))}", wanted="one", where=where)
