@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from ocibuild import ArchiveStore, LayoutStore, LocalStore, MemoryStore, Platform, build_image, build_index, copy
-from ocibuild.errors import DigestMismatchError, NotFoundError, UsageError
+from ocibuild.errors import ContentError, DigestMismatchError, NotFoundError, UsageError
 from ocibuild.layer import File, build_layer
-from ocibuild.oci import Descriptor, Digest, Manifest, media_types
-from ocibuild.oci.canonical import encode
+from ocibuild.oci import Descriptor, Digest, Index, Manifest, media_types
+from ocibuild.oci.canonical import decode, encode
 from ocibuild.store import Artifact, Spool, walk
 from ocibuild.store.graph import read_blob
 
@@ -143,6 +143,11 @@ def test_copy_and_tags(store: LocalStore) -> None:
     assert store.resolve("1.0") == store.resolve("latest") == artifact.root.bare
     assert list(store.tags()) == ["1.0", "latest"]
     assert store.resolve(artifact.digest).digest == artifact.digest
+    for child in decode(read_blob(store, artifact.root), Index).manifests:
+        assert store.resolve(child.digest) == child.bare
+        layer = decode(read_blob(store, child), Manifest).layers[0]
+        with pytest.raises((NotFoundError, ContentError)):
+            store.resolve(layer.digest)
     for descriptor in walk(store, artifact.root):
         assert store.exists(descriptor)
 

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
+import random
 import sys
+import tarfile
 import tempfile
 import time
 from collections.abc import Callable
@@ -35,7 +38,8 @@ from ocibuild.locations import parse_location
 from ocibuild.oci import Digest, ImageConfig, Index, Manifest
 from ocibuild.oci.canonical import decode
 from ocibuild.oci.media_types import IMAGE_CONFIG, IMAGE_INDEX, IMAGE_MANIFEST
-from ocibuild.postgres import parse_control, read_magic, read_recipe
+from ocibuild.postgres import find_project, parse_control, read_magic, read_recipe
+from ocibuild.postgres.project import find_crates
 from ocibuild.postgres.tags import expand_tag, tag_fields
 from ocibuild.store import walk
 from ocibuild.store.graph import read_blob
@@ -60,20 +64,113 @@ def _layer(compression: Compression) -> Callable[[bytes], None]:
     return read
 
 
+def _file(raw: bytes, read: Callable[[Path], object]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "input"
+        path.write_bytes(raw)
+        read(path)
+
+
 def _archive(raw: bytes) -> None:
-    path = Path(tempfile.gettempdir()) / "ocibuild-fuzz.tar"
-    path.write_bytes(raw)
-    store = ArchiveStore(path)
-    for descriptor in store.tags().values():
-        for item in walk(store, descriptor):
-            with store.fetch(item) as stream:
-                stream.read()
+    def read(path: Path) -> None:
+        store = ArchiveStore(path)
+        for descriptor in store.tags().values():
+            for item in walk(store, descriptor):
+                with store.fetch(item) as stream:
+                    stream.read()
+
+    _file(raw, read)
 
 
 def _recipe(raw: bytes) -> None:
-    path = Path(tempfile.gettempdir()) / "ocibuild-fuzz.toml"
-    path.write_bytes(raw)
-    read_recipe(path)
+    _file(raw, read_recipe)
+
+
+def _project(raw: bytes) -> None:
+    def read(path: Path) -> None:
+        path.rename(path.parent / "Cargo.toml")
+        find_project(path.parent, "x")
+        find_crates(path.parent)
+
+    _file(raw, read)
+
+
+def other_tars() -> list[bytes]:
+    """Archives as others write them: GNU and pax names, links, global headers."""
+    found = []
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w", format=form, pax_headers={"comment": "x"}) as archive:
+            for name, kind in (
+                ("n" * 150, tarfile.REGTYPE),
+                ("é", tarfile.SYMTYPE),
+                ("h", tarfile.LNKTYPE),
+                ("d", tarfile.DIRTYPE),
+            ):
+                info = tarfile.TarInfo(name)
+                info.type, info.linkname = kind, "n" * 150 if kind in (tarfile.SYMTYPE, tarfile.LNKTYPE) else ""
+                info.mtime = -1 if form == tarfile.GNU_FORMAT else 1.5
+                info.size = 700 if kind == tarfile.REGTYPE else 0
+                archive.addfile(info, io.BytesIO(bytes(700)))
+        found.append(buffer.getvalue())
+    return found
+
+
+def mend_tar(raw: bytes) -> bytes:
+    """Checksums made right again after a mutation, so that it is not all that the reader sees."""
+    found = bytearray(raw)
+    for start in range(0, len(found) - 511, 512):
+        block = found[start : start + 512]
+        if block[257:262] == b"ustar":
+            block[148:156] = b" " * 8
+            found[start + 148 : start + 156] = b"%06o\0 " % (sum(block) & 0o777777)
+    return bytes(found)
+
+
+ODD: list[object] = [
+    None,
+    True,
+    -1,
+    2**70,
+    1.5,
+    "",
+    "x" * 300,
+    "\x00",
+    [],
+    {},
+    [[]],
+    "sha256:" + "0" * 64,
+    "sha256:../x",
+    2,
+    "application/x",
+]
+
+
+def mutate_json(raw: bytes, seed: int) -> bytes:
+    """A document with some of its parts removed, repeated, or replaced by odd ones: still JSON, mostly."""
+    chance = random.Random(seed)
+    document = json.loads(raw)
+    for _ in range(chance.choice((1, 1, 2, 5))):
+        place = document
+        while isinstance(place, dict | list) and place and chance.random() < 0.8:
+            key = chance.choice(list(place)) if isinstance(place, dict) else chance.randrange(len(place))
+            below = place[key]
+            if not isinstance(below, dict | list) or chance.random() < 0.3:
+                kind = chance.randrange(3)
+                if kind == 0:
+                    del place[key]
+                elif kind == 1:
+                    place[key] = chance.choice(ODD)
+                elif isinstance(place, list):
+                    place.append(below)
+                else:
+                    place[chance.choice(list(place)) + chance.choice(("", "x"))] = below
+                break
+            place = below
+    text = json.dumps(document)
+    if chance.random() < 0.2:
+        text = text.replace('":', '": ', 1).replace("{", '{"schemaVersion":2,', 1)
+    return text.encode()
 
 
 def _platform(raw: bytes) -> None:
@@ -113,12 +210,13 @@ def corpus() -> dict[str, tuple[Callable[[bytes], object], list[bytes]]]:
             lambda raw: parse_location(_text(raw)),
             [b"oci:dist/x:1", b"oci-archive:x.tar@" + image.digest.encode(), b"docker://ghcr.io/o/r:1", b"./x:1"],
         ),
-        "tar": (_members, [layers[Compression.NONE]]),
+        "tar": (_members, [layers[Compression.NONE], *other_tars()]),
         "gzip": (_layer(Compression.GZIP), [layers[Compression.GZIP]]),
         "zstd": (_layer(Compression.ZSTD), [layers[Compression.ZSTD]]),
         "archive": (_archive, [small]),
         "control": (lambda raw: parse_control(raw, name="x"), [control, b"requires = 'a, b'\nschema x # c\n"]),
         "recipe": (_recipe, [b'name = "x"\n[labels]\nlicenses = "MIT"\n']),
+        "project": (_project, [b'[workspace]\nmembers = ["a/*", "."]\n[package]\nlicense = {workspace = true}\n']),
         "tag": (
             lambda raw: expand_tag(_text(raw), tag_fields("1.2.3", 18)),
             [b"{version}-{pg}-trixie", b"{major}.{minor}"],
@@ -141,10 +239,14 @@ def tables(library: bytes) -> list[range]:
 def campaign(name: str, parse: Callable[[bytes], object], seeds: list[bytes], count: int, first: int) -> str:
     """Run one parser's cases; the line to print."""
     spots = tables(seeds[0]) if name == "elf" else ()
+    structured = {"manifest": mutate_json, "index": mutate_json, "config": mutate_json}
     accepted = 0
     slowest = (0.0, 0)
     for seed in range(first, first + count):
-        raw = mutate(seeds[seed % len(seeds)], seed, spots)
+        origin = seeds[seed % len(seeds)]
+        raw = structured[name](origin, seed) if name in structured and seed % 2 else mutate(origin, seed, spots)
+        if name in ("tar", "archive") and seed % 4:
+            raw = mend_tar(raw)
         start = time.perf_counter()
         try:
             parse(raw)

@@ -54,7 +54,7 @@ def test_as_it_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "environment",
     [
-        {"TZ": "Pacific/Kiritimati"}, {"TZ": "America/St_Johns"}, {"LC_ALL": "C"}, {"LC_ALL": "C.UTF-8"}, {"LC_ALL": "tr_TR.UTF-8"},
+        {"TZ": "Pacific/Kiritimati"}, {"TZ": "America/St_Johns"}, {"LC_ALL": "C"}, {"LC_ALL": "C.UTF-8"},
         {"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2"}, {"PYTHONUTF8": "0", "LC_ALL": "POSIX"}, {"HOME": "/nonexistent"},
         {"PYTHONOPTIMIZE": "2"},
     ],
@@ -64,9 +64,21 @@ def test_environments(tmp_path: Path, environment: dict[str, str]) -> None:
     assert build(PACKAGES, tmp_path, environment=environment) == GOLDEN
 
 
-@pytest.mark.parametrize("threads", ["1", "2", "7"])
-def test_threads(tmp_path: Path, threads: str) -> None:
-    assert build(PACKAGES, tmp_path, "--threads", threads) == GOLDEN
+def test_threads(tmp_path: Path) -> None:
+    """On a tree of several gzip members, each process with its own number."""
+    (tmp_path / "packages").mkdir()
+    tree = tmp_path / "packages/tree"
+    tree.mkdir()
+    (tree / "big").write_bytes(b"".join(b"%d " % (number * number) for number in range(500_000)))
+    digests = set()
+    for threads in ("1", "2", "7"):
+        command = [sys.executable, "-m", "ocibuild", "build", f"linux/amd64={tree}", "-o", f"oci:{tmp_path}/{threads}"]
+        out = subprocess.run(
+            [*command, "--json", "--threads", threads], cwd=ROOT, capture_output=True, check=True
+        ).stdout
+        digests.add(json.loads(out)["digest"])
+    assert len(digests) == 1
+    assert (tree / "big").stat().st_size > 3 << 20
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o077])
