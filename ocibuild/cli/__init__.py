@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from ocibuild.errors import OcibuildError
@@ -42,15 +42,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         # What an encoding cannot say is written out, rather than an error after the work is done.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    parser = _parser(next((item for item in arguments if item in COMMANDS), None))
-    options = parser.parse_args(arguments)
+    parser, command = _parser(next((item for item in arguments if item in COMMANDS), None))
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        _refuse(command or parser, unknown[0])
     if getattr(options, "run", None) is None:
         parser.print_help(sys.stderr)
         return 2
     return _guarded(options.run, options)
 
 
-def _parser(command: str | None) -> argparse.ArgumentParser:
+def _refuse(parser: argparse.ArgumentParser, argument: str) -> NoReturn:
+    from difflib import get_close_matches
+
+    near = get_close_matches(argument.partition("=")[0], parser._option_string_actions, n=1)  # noqa: SLF001 - no other way
+    parser.error(f"unknown argument {argument!r}" + (f"; did you mean {near[0]}?" if near else ""))
+
+
+def _parser(command: str | None) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
+    """The parser, and that of the command that is called; the other commands are only listed."""
+    chosen = None
     parser = argparse.ArgumentParser(
         prog="ocibuild",
         description="Assemble OCI images of PostgreSQL extensions: no daemon, no root, the same bytes everywhere.",
@@ -71,7 +82,8 @@ def _parser(command: str | None) -> argparse.ArgumentParser:
             sub.add_argument("--json", action="store_true", help="print one JSON object")
             sub.add_argument("--no-color", action="store_true", help="no colour (NO_COLOR does the same)")
             sub.set_defaults(run=module.run)
-    return parser
+            chosen = sub
+    return parser, chosen
 
 
 class _Version(argparse.Action):

@@ -24,6 +24,7 @@ from ocibuild.describe import Description, describe
 from ocibuild.errors import CheckError, UsageError
 from ocibuild.layer import Compression
 from ocibuild.layer.plan import total_size
+from ocibuild.layer.tar import MTIME_LIMIT
 from ocibuild.locations import Location, open_store, parse_location
 from ocibuild.oci import Digest, Reference
 from ocibuild.oci.annotations import LICENSES, SOURCE, VERSION, full_key
@@ -235,8 +236,8 @@ def _created(flag: str | None) -> int | None:
     if not text:
         return None
     where = "--created" if flag is not None else "SOURCE_DATE_EPOCH"
-    if text.isascii() and text.isdigit():
-        return int(text[:20])
+    if text.isascii() and text.isdigit() and len(text) <= len(str(MTIME_LIMIT)):
+        return int(text)
     if flag is not None:
         from datetime import datetime
 

@@ -87,12 +87,18 @@ def _target(link: bytes, real_root: bytes) -> str:
     where = os.fsdecode(link)
     raw = os.readlink(link)
     shown = os.fsdecode(raw)
-    real = os.path.realpath(link)
-    if os.path.isabs(raw) or not (real == real_root or real.startswith(os.path.join(real_root, b""))):
+    if os.path.isabs(raw):
         raise EntryError(
-            f"a symbolic link to {shown}, which is outside the tree",
+            f"a symbolic link to the absolute path {shown}, which is outside the tree",
             where=where,
-            hint="Copy the file into the tree, or make the link relative.",
+            hint="Make the link relative, or copy the file into the tree.",
+        )
+    real = os.path.realpath(link)
+    if not (real == real_root or real.startswith(os.path.join(real_root, b""))):
+        raise EntryError(
+            f"a symbolic link to {shown}, which leads to {os.fsdecode(real)}, outside the tree",
+            where=where,
+            hint="Copy the file into the tree.",
         )
     if not os.path.exists(link):
         raise EntryError(f"a symbolic link to {shown}, which does not exist", where=where, hint="Remove the link.")

@@ -19,7 +19,8 @@ CONTAINERD_NAME: Final = "io.containerd.image.name"
 """The full reference under which containerd imports a descriptor of an archive."""
 
 
-_SHORT: Final = frozenset({"title", "description", "version", "licenses", "source"})
+SHORT: Final = ("title", "description", "version", "licenses", "source")
+"""Names that stand for `org.opencontainers.image.<name>`."""
 
 
 def full_key(key: str) -> str:
@@ -29,4 +30,4 @@ def full_key(key: str) -> str:
         >>> full_key("licenses")
         'org.opencontainers.image.licenses'
     """
-    return _PREFIX + key if key in _SHORT else key
+    return _PREFIX + key if key in SHORT else key

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ocibuild.errors import UsageError
-from ocibuild.oci.annotations import DESCRIPTION, LICENSES, SOURCE, TITLE, VERSION, full_key
+from ocibuild.oci.annotations import DESCRIPTION, SHORT, TITLE, VERSION, full_key
 
 from .project import Project
 from .sources import Source
 
 __all__ = ["Label", "check_text", "labels"]
-
-KNOWN = (TITLE, DESCRIPTION, VERSION, LICENSES, SOURCE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +84,8 @@ def check_text(key: str, value: str) -> None:
         UsageError: No key, a control character, or text that is not UTF-8.
     """
     where = f"{key[:80]!r} = {value[:80]!r}"
+    if "." not in key and key not in SHORT and (near := difflib.get_close_matches(key.lower(), SHORT, n=1, cutoff=0.8)):
+        raise UsageError(f"the label {where}", wanted="a short name or a full one", hint=f"Did you mean {near[0]!r}?")
     if not key.strip() or any(unicodedata.category(character) == "Cc" for character in key + value):
         raise UsageError(f"the label {where}", wanted="text without control characters")
     try:

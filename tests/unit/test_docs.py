@@ -86,11 +86,9 @@ def test_the_command_reference_names_every_option() -> None:
 
     page = (ROOT / "docs/reference/cli.md").read_text()
     for command in COMMANDS:
-        help_text = next(
-            action.choices[command].format_help()
-            for action in _parser(command)._actions
-            if isinstance(action.choices, dict)
-        )
+        parser = _parser(command)[1]
+        assert parser is not None
+        help_text = parser.format_help()
         assert f"## `ocibuild {command}" in page
         for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", help_text)) - {"--help"}:
             assert option in page, f"{command} {option}"

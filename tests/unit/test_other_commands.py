@@ -291,6 +291,13 @@ def test_help_and_version() -> None:
         assert "--json" in out
 
 
+def test_a_mistyped_option() -> None:
+    result = run("copy", "a", "b", "--platfrom", "x")
+    assert result.returncode == 2
+    assert "usage: ocibuild copy" in result.stderr
+    assert "unknown argument '--platfrom'; did you mean --platform?" in result.stderr
+
+
 def test_an_internal_error_says_so(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("oops")

@@ -158,6 +158,13 @@ def test_where_labels_come_from(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("key", ["license", "Licenses", "descripton", "sources"])
+def test_a_short_name_mistyped(key: str) -> None:
+    with pytest.raises(UsageError, match="Did you mean"):
+        labels([], given={key: "x"})
+    assert labels([], given={"maintainer": "x", "org.example.license": "y"})
+
+
 @pytest.mark.parametrize("bad", [{"a": "x\ny"}, {"a\x1b": "x"}, {"a": "\ud800"}, {" ": "x"}])
 def test_labels_refused(bad: dict[str, str]) -> None:
     with pytest.raises(UsageError):
