@@ -123,7 +123,9 @@ class _Built:
         root = Node(f"{'index'.ljust(width)}  {self.shown.root.digest}")
         for line in table(rows):
             root.add(line)
-        yield from show_tree(root)
+        digests = [self.shown.root.digest, *(item.descriptor.digest for item in self.shown.images)]
+        for line, digest in zip(show_tree(root), digests, strict=True):
+            yield line.replace(digest, style(digest, "cyan"))
         yield ""
         values = [[_short(item.key), printable(item.value), f"({item.origin})"] for item in self.labels.values()]
         yield from table(values)
