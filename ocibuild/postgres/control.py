@@ -17,16 +17,12 @@ KEYS = frozenset({
 
 SIZE_LIMIT = 1024 * 1024
 
-# The tokens of guc-file.l; bytes above 127 count as letters there. Quantifiers are possessive: no text is read twice.
-_SPACE = r"[ \t\f\v\r]*+"
-_NAME = r"[A-Za-z_\x80-\U0010ffff][\w$.\x80-\U0010ffff]*+"
-_QUOTED = r"'(?:[^'\\\n]|\\.|'')*+'"
-_BARE = r"[A-Za-z_\x80-\U0010ffff][\w$.:/\x80-\U0010ffff-]*+|[+-]?[0-9][0-9A-Za-z_.+-]*+"
-_LINE = re.compile(
-    rf"{_SPACE}(?:(?P<name>{_NAME})(?={_SPACE}=|[ \t\f\v']){_SPACE}=?+{_SPACE}"
-    rf"(?:(?P<quoted>{_QUOTED})|(?P<bare>{_BARE})){_SPACE})?+(?:\#.*+)?+",
-    re.ASCII,
-)
+# The tokens of guc-file.l; bytes above 127 count as letters there. One token is matched at a time, so that no text is
+# read twice.
+_SPACE = re.compile(r"[ \t\f\v\r]*")
+_NAME = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$.\x80-\U0010ffff]*", re.ASCII)
+_QUOTED = re.compile(r"'(?:[^'\\\n]|\\.|'')*'")
+_BARE = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$.:/\x80-\U0010ffff-]*|[+-]?[0-9][0-9A-Za-z_.+-]*", re.ASCII)
 _ESCAPE = re.compile(r"\\([0-7]{1,3}|.)|''", re.DOTALL)
 _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 _EXTENSION_NAME = re.compile(r"(?!-)(?!.*--)[^/\\\0]+(?<!-)")
@@ -87,18 +83,40 @@ def parse_control(raw: bytes, *, name: str, where: object = "") -> Control:
         raise ControlError("not a control file: it is binary or too long", where=where)
     values: dict[str, str] = {}
     for number, line in enumerate(raw.decode(errors="replace").split("\n"), 1):
-        match = _LINE.fullmatch(line)
-        if match is None:
+        try:
+            values.update(_assignment(line))
+        except ValueError:
             raise ControlError(
                 f"line {number}: {line.strip()[:80]!r}",
                 wanted="key = 'value'",
                 where=where,
                 hint="PostgreSQL refuses it.",
-            )
-        if match["name"]:
-            quoted = match["quoted"]
-            values[match["name"]] = _unquote(quoted) if quoted is not None else match["bare"]
+            ) from None
     return Control(name=name, values=values)
+
+
+def _assignment(line: str) -> dict[str, str]:
+    """The key and value of a line; empty for a blank line or a comment; ValueError for what is neither."""
+    at = _skip(line, 0)
+    if line[at : at + 1] in ("", "#"):
+        return {}
+    name = _NAME.match(line, at)
+    if name is None:
+        raise ValueError(line)
+    at = _skip(line, name.end())
+    if line[at : at + 1] == "=":
+        at = _skip(line, at + 1)
+    elif at == name.end() and line[at : at + 1] != "'":
+        raise ValueError(line)
+    value = _QUOTED.match(line, at) or _BARE.match(line, at)
+    if value is None or line[_skip(line, value.end()) :][:1] not in ("", "#"):
+        raise ValueError(line)
+    return {name[0]: _unquote(value[0]) if value[0].startswith("'") else value[0]}
+
+
+def _skip(line: str, at: int) -> int:
+    space = _SPACE.match(line, at)
+    return space.end() if space else at
 
 
 def _unquote(text: str) -> str:
