@@ -30,6 +30,7 @@ from .graph import DOCUMENTS, read_blob, referrer_of, walk
 
 __all__ = ["LayoutStore"]
 
+_TRIES = 20
 LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 
 
@@ -212,14 +213,9 @@ class LayoutStore:
 
     def _check(self) -> bool:
         """Whether the folder is a layout; False when it can become one."""
-        try:
-            with open_regular(self.path / "oci-layout") as stream:
-                raw = stream.read(1024)
-        except (FileNotFoundError, NotADirectoryError):
-            self._check_room()
+        raw = self._layout_file()
+        if raw is None:
             return False
-        except (OSError, ValueError) as error:
-            raise LayoutError(f"cannot be read: {error}", where=self.path) from error
         try:
             version = decode(raw, dict, where=self.path / "oci-layout").get("imageLayoutVersion")
         except DocumentError as error:
@@ -228,16 +224,38 @@ class LayoutStore:
             raise LayoutError(f"layout version {version!r}", wanted="1.0.0", where=self.path)
         return True
 
-    def _check_room(self) -> None:
-        """Refuse a place that holds something else; what a killed process has begun in an empty folder is nothing."""
-        with store_errors(self.path):
-            if not self.path.exists():
-                return
-            begun = self.path.is_dir() and all(
-                item.name in ("blobs", "index.json") or item.name.startswith(".tmp.") for item in self.path.iterdir()
-            )
-            if not begun or any((self.path / "blobs").glob("*/*")):
-                raise LayoutError("exists and is not an OCI layout", where=self.path, hint="Name another place.")
+    def _layout_file(self) -> bytes | None:
+        """The bytes of `oci-layout`; None where there is room for a layout."""
+        for _ in range(_TRIES):
+            try:
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    with open_regular(self.path / "oci-layout") as stream:
+                        return stream.read(1024)
+                # Between two looks another process may have put its layout here, or taken it away: look again.
+                with contextlib.suppress(FileNotFoundError):
+                    if self._has_room():
+                        return None
+            except LayoutError:
+                raise
+            except (OSError, ValueError) as error:
+                raise LayoutError(f"cannot be read: {error}", where=self.path) from error
+        raise LayoutError("exists and is not an OCI layout", where=self.path, hint="Name another place.")
+
+    def _has_room(self) -> bool:
+        """Whether nothing is here, or what a killed process has begun in an empty folder; False for a layout.
+
+        Raises:
+            LayoutError: Something else is here.
+        """
+        if not self.path.exists():
+            return True
+        names = {item.name for item in self.path.iterdir()} if self.path.is_dir() else {"?"}
+        if "oci-layout" in names:
+            return False
+        foreign = [name for name in names - {"blobs", "index.json"} if not name.startswith(".tmp.")]
+        if foreign or any((self.path / "blobs").glob("*/*")):
+            raise LayoutError("exists and is not an OCI layout", where=self.path, hint="Name another place.")
+        return True
 
     def _session(self) -> Path:
         """The staging folder of this writer, made with the layout at its first write."""
