@@ -6,7 +6,6 @@ archive of format 1 (members sorted, one mtime), which replaces the file at once
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import threading
@@ -16,18 +15,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from ocibuild.errors import ContentError, LayerError, LayoutError, NotFoundError, StoreError
+from ocibuild.errors import ContentError, NotFoundError, StoreError
 from ocibuild.layer.entry import Entry, File
 from ocibuild.layer.plan import plan
-from ocibuild.layer.read import read_members
 from ocibuild.layer.tar import tar_chunks
 from ocibuild.oci import Descriptor, Digest, Index
 from ocibuild.oci.annotations import CONTAINERD_NAME
 from ocibuild.oci.canonical import DOCUMENT_LIMIT, decode
 
+from .archive_file import ArchiveFile, file_state
 from .blobs import FileWriter
 from .entries import document_descriptor, entry_name, referrers_in, resolve_in, tags_in
-from .files import Staging, exclusive_folder, open_regular, store_errors, sync_folder
+from .files import Staging, exclusive_folder, store_errors, sync_folder
 from .layout import LayoutStore
 from .verify import verifying
 
@@ -57,11 +56,13 @@ class ArchiveStore:
     """
 
     def __init__(self, path: Path | str, *, name: str | None = None) -> None:
-        self.path = Path(path)
+        with store_errors(path):
+            # A link stays one: what it points to is read and replaced.
+            self.path = Path(os.path.realpath(path)) if os.path.islink(path) else Path(path)
         self._name = name
+        self._file: ArchiveFile | None = None
         self._staging: Staging | None = None
         self._layout: LayoutStore | None = None
-        self._offsets: dict[str, tuple[int, int]] = {}
         self._lock = threading.RLock()
         self._open_file()
 
@@ -73,9 +74,9 @@ class ArchiveStore:
             except NotFoundError:
                 pass
         key = _key(descriptor.digest)
-        if key not in self._offsets:
+        if self._file is None or key not in self._file.members:
             raise NotFoundError("no such blob in the archive", where=descriptor.digest)
-        return verifying(self._open(key), descriptor, where=f"{self.path}, {descriptor.digest}")
+        return verifying(self._file.open_member(key), descriptor, where=f"{self.path}, {descriptor.digest}")
 
     def exists(self, descriptor: Descriptor) -> bool:
         """See `Store.exists`."""
@@ -107,9 +108,9 @@ class ArchiveStore:
         if self._layout is not None:
             return self._layout.resolve(name)
         digest = Digest(name)
-        if _key(digest) not in self._offsets:
+        if self._file is None or _key(digest) not in self._file.members:
             raise NotFoundError(f"no image {digest}", where=self.path)
-        return document_descriptor(self, digest, self._offsets[_key(digest)][1], where=self.path)
+        return document_descriptor(self, digest, self._file.members[_key(digest)][1], where=self.path)
 
     def tag(self, descriptor: Descriptor, name: str) -> None:
         """See `Store.tag`."""
@@ -131,9 +132,9 @@ class ArchiveStore:
         """
         if self._layout is not None:
             return self._layout.index()
-        if not self._offsets:
+        if self._file is None:
             raise NotFoundError("no OCI archive", where=self.path)
-        return decode(self._read("index.json", DOCUMENT_LIMIT), Index, where=f"{self.path}, index.json")
+        return decode(self._file.read("index.json", DOCUMENT_LIMIT), Index, where=f"{self.path}, index.json")
 
     def close(self) -> None:
         """Write the archive, if anything was put into the store: what its index reaches, and nothing else.
@@ -149,7 +150,7 @@ class ArchiveStore:
             self._layout.close()
             self._layout.gc()
             with store_errors(self.path), exclusive_folder(self.path.parent):
-                if _state(self.path) != self._state:
+                if file_state(self.path) != (self._file and self._file.state):
                     raise StoreError(
                         "changed by another process while this one was at work",
                         where=self.path,
@@ -177,13 +178,10 @@ class ArchiveStore:
         self.discard() if error is not None else self.close()
 
     def _open_file(self) -> None:
-        with store_errors(self.path):
-            self._state = _state(self.path)
-            if self._state is None:
-                return
-            self._offsets = _scan(self.path)
-        self._read("oci-layout", 1024)
-        self.index()
+        self._file = ArchiveFile.open(self.path)
+        if self._file is not None:
+            self._file.read("oci-layout", 1024)
+            self.index()
 
     def _writable(self) -> LayoutStore:
         with self._lock:
@@ -197,21 +195,21 @@ class ArchiveStore:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._staging = Staging(self.path.parent, self.path.name)
             layout = LayoutStore(self._staging.path / "layout", sync=False)
-            for key in sorted(self._offsets):
-                if _BLOB.fullmatch(key):
-                    self._import(layout, key)
-            for item in self.index().manifests if self._offsets else ():
-                layout.add(item)
+            if self._file is not None:
+                for key in sorted(self._file.members):
+                    if _BLOB.fullmatch(key):
+                        self._import(layout, self._file, key)
+                layout.replace_index(self.index())
         return layout
 
-    def _import(self, layout: LayoutStore, key: str) -> None:
+    def _import(self, layout: LayoutStore, file: ArchiveFile, key: str) -> None:
         algorithm, _, encoded = key.removeprefix("blobs/").partition("/")
         descriptor = Descriptor(
             media_type="application/octet-stream",
             digest=Digest(f"{algorithm}:{encoded}"),
-            size=self._offsets[key][1],
+            size=file.members[key][1],
         )
-        layout.push(descriptor, self._open(key))
+        layout.push(descriptor, file.open_member(key))
 
     def _add_names(self) -> None:
         layout = self._writable()
@@ -219,80 +217,9 @@ class ArchiveStore:
             if tag := entry_name(item):
                 layout.add(item.with_annotation(CONTAINERD_NAME, f"{self._name}:{tag}"))
 
-    def _read(self, key: str, limit: int) -> bytes:
-        if key not in self._offsets:
-            raise LayoutError(f"a tar archive without {key}", wanted="an OCI archive", where=self.path)
-        with self._open(key) as stream:
-            data = stream.read(limit + 1)
-        if len(data) > limit:
-            raise LayoutError(f"an archive whose {key} is larger than {limit} bytes", where=self.path)
-        return data
-
-    def _open(self, key: str) -> BinaryIO:
-        offset, size = self._offsets[key]
-        with store_errors(self.path):
-            stream = open_regular(self.path)
-            stream.seek(offset)
-        return io.BufferedReader(_Window(stream, size))
-
-
-def _is_gzip(path: Path) -> bool:
-    with open_regular(path) as stream:
-        return stream.read(2) == b"\x1f\x8b"
-
-
-def _state(path: Path) -> tuple[int, int, int, int] | None:
-    """What tells a file from one that has been put in its place; None when there is none."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
-
 
 def _key(digest: Digest) -> str:
     return f"blobs/{digest.algorithm}/{digest.encoded}"
-
-
-class _Window(io.RawIOBase):
-    """A stretch of a file."""
-
-    def __init__(self, stream: io.FileIO, size: int) -> None:
-        self._stream, self._left = stream, size
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self._stream.read(min(len(buffer), self._left)) or b""
-        self._left -= len(data)
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
-
-
-def _scan(path: Path) -> dict[str, tuple[int, int]]:
-    """Where each file of an archive begins, and its size."""
-    found: dict[str, tuple[int, int]] = {}
-    try:
-        with open_regular(path) as raw, io.BufferedReader(raw) as stream:
-            for member, _ in read_members(stream):
-                name = member.path.removeprefix("./")
-                if member.kind == "file":
-                    if name in found:
-                        raise LayoutError(f"{name} twice in an archive", where=path)
-                    found[name] = (stream.tell(), member.size)
-    except LayerError as error:
-        hint = "It is compressed: unpack it first." if _is_gzip(path) else ""
-        raise LayoutError(
-            f"not a readable tar archive: {error.found}", wanted="an OCI archive", where=path, hint=hint
-        ) from None
-    if "oci-layout" not in found or "index.json" not in found:
-        raise LayoutError("a tar archive without oci-layout and index.json", wanted="an OCI archive", where=path)
-    return found
 
 
 def write_archive(folder: Path, path: Path, *, staging: Path, also: tuple[Entry, ...] = ()) -> None:

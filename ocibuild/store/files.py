@@ -107,14 +107,15 @@ def exclusive(path: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive_folder(path: Path) -> Iterator[None]:
-    """Hold the lock of a folder, where the system has one."""
+    """Hold the lock of a folder, where the system has one: Windows opens no folders, NFS locks none."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folders
+    except PermissionError:
         yield
         return
     try:
-        _lock(descriptor, wait=True)
+        with contextlib.suppress(OSError):
+            _lock(descriptor, wait=True)
         yield
     finally:
         os.close(descriptor)
@@ -141,7 +142,8 @@ class Staging:
     """
 
     def __init__(self, parent: Path, name: str) -> None:
-        prefix = f".{name}{_MARK}"
+        # Cut, so that a name as long as the system takes has room for the mark.
+        prefix = f".{name[:100]}{_MARK}"
         sweep(parent, prefix)
         while True:
             folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
@@ -163,7 +165,11 @@ def _claim(folder: Path) -> int | None:
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except FileNotFoundError:
         return None
-    _lock(lock, wait=True)
+    try:
+        _lock(lock, wait=True)
+    except OSError:
+        os.close(lock)
+        raise
     if (folder / _LOCK).exists():
         return lock
     os.close(lock)
@@ -177,16 +183,25 @@ def _remove(folder: Path, lock: int, owner: int) -> None:
     with contextlib.suppress(OSError):
         for item in folder.iterdir():
             if item.is_dir() and not item.is_symlink():
-                shutil.rmtree(item, ignore_errors=True)
+                _remove_tree(item)
             elif item.name != _LOCK:
                 item.unlink()
-    with contextlib.suppress(OSError):
-        (folder / _LOCK).unlink()
+        if [item.name for item in folder.iterdir()] == [_LOCK]:
+            (folder / _LOCK).unlink()
     os.close(lock)
     with contextlib.suppress(OSError):
         # Windows does not remove an open file.
-        (folder / _LOCK).unlink(missing_ok=True)
+        if os.name == "nt":
+            (folder / _LOCK).unlink(missing_ok=True)
         folder.rmdir()
+
+
+def _remove_tree(folder: Path) -> None:
+    """Remove a folder, also where its owner took away his own right to write."""
+    for path, _, _ in os.walk(folder):
+        with contextlib.suppress(OSError):
+            os.chmod(path, 0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(parent: Path, prefix: str = f".tmp{_MARK}") -> list[Path]:
@@ -203,7 +218,11 @@ def sweep(parent: Path, prefix: str = f".tmp{_MARK}") -> list[Path]:
         except OSError:
             alive.append(folder)  # another user's
             continue
-        if _lock(lock, wait=False):
+        try:
+            free = _lock(lock, wait=False)
+        except OSError:
+            free = False  # a file system without locks
+        if free:
             _remove(folder, lock, os.getpid())
         else:
             os.close(lock)

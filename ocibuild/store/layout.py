@@ -139,6 +139,13 @@ class LayoutStore:
         """See `Store.tag`."""
         self.add(descriptor.bare.with_annotation(REF_NAME, check_tag(name)))
 
+    def replace_index(self, index: Index) -> None:
+        """Put a whole `index.json` in place of the one there is."""
+        staging = self._session()
+        with self._lock, store_errors(self.path), exclusive(self.path / "oci-layout"):
+            self._blobs.sync()
+            replace_file(self.path / "index.json", encode(index), staging=staging)
+
     def add(self, entry: Descriptor) -> None:
         """Put an entry into `index.json`, in place of the one of the same name, or of the same unnamed manifest.
 
@@ -200,9 +207,10 @@ class LayoutStore:
             if sweep(self.path) or self.index().manifests:
                 return
             if self._existed:
+                # In this order a kill leaves a layout, or what counts as nothing.
+                shutil.rmtree(self.path / "blobs")
                 for name in ("oci-layout", "index.json"):
                     (self.path / name).unlink()
-                shutil.rmtree(self.path / "blobs")
                 return
             # At once: whoever waits for the lock finds the layout gone and makes a new one.
             staging = Staging(self.path.parent, self.path.name)
@@ -228,9 +236,8 @@ class LayoutStore:
         """The bytes of `oci-layout`; None where there is room for a layout."""
         for _ in range(_TRIES):
             try:
-                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-                    with open_regular(self.path / "oci-layout") as stream:
-                        return stream.read(1024)
+                if (raw := self._read_file("oci-layout", 1024)) is not None:
+                    return raw
                 # Between two looks another process may have put its layout here, or taken it away: look again.
                 with contextlib.suppress(FileNotFoundError):
                     if self._has_room():
@@ -240,6 +247,11 @@ class LayoutStore:
             except (OSError, ValueError) as error:
                 raise LayoutError(f"cannot be read: {error}", where=self.path) from error
         raise LayoutError("exists and is not an OCI layout", where=self.path, hint="Name another place.")
+
+    def _read_file(self, name: str, limit: int) -> bytes | None:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), open_regular(self.path / name) as stream:
+            return stream.read(limit)
+        return None
 
     def _has_room(self) -> bool:
         """Whether nothing is here, or what a killed process has begun in an empty folder; False for a layout.
@@ -260,14 +272,20 @@ class LayoutStore:
     def _session(self) -> Path:
         """The staging folder of this writer, made with the layout at its first write."""
         with self._lock, store_errors(self.path):
-            while self._staging is None:
-                # Gone in between: another process has given up what it had begun.
-                with contextlib.suppress(FileNotFoundError):
+            for attempt in range(_TRIES):
+                if self._staging is not None:
+                    break
+                try:
                     if not self._check():
                         self._create()
                     # Under the lock: nobody collects garbage between this writer's birth and its mark.
                     with exclusive(self.path / "oci-layout"):
                         self._staging = Staging(self.path, "tmp")
+                except FileNotFoundError:
+                    # Gone in between: another process has given up what it had begun.
+                    if attempt == _TRIES - 1:
+                        raise
+            assert self._staging is not None
             return self._staging.path
 
     def _create(self) -> None:
