@@ -27,11 +27,17 @@ _OPAQUE = ".wh..wh..opq"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placed:
-    """A file of an image: its headers, and which member of which layer holds its content."""
+    """A file of an image: its headers, the layer that put it there, and where its content is.
+
+    Attributes:
+        member: The headers; of a hard link, those of the file it names.
+        layer: The layer that put it at its path.
+        content: The layer and the number in it of the member that has the content.
+    """
 
     member: Member
     layer: int
-    number: int
+    content: tuple[int, int]
 
 
 def read_image(image: Artifact) -> tuple[Manifest, ImageConfig]:
@@ -93,7 +99,7 @@ def file_tree(image: Artifact) -> dict[str, Placed]:
     """
     tree = _Tree()
     for layer, number, member, _ in read_layers(image):
-        tree.apply(Placed(member=member, layer=layer, number=number))
+        tree.apply(Placed(member=member, layer=layer, content=(layer, number)))
     return dict(sorted(tree.placed.items(), key=lambda item: item[0].encode()))
 
 
@@ -121,8 +127,11 @@ class _Tree:
         kind = new.member.kind
         if kind in ("char", "block", "fifo"):
             raise LayerError(f"a {kind} device or pipe", wanted="files, folders and links", where=path)
-        if isinstance(self._entries.get(path.rpartition("/")[0]), File):
-            raise LayerError("a member below a file", where=path)
+        folder = path.rpartition("/")[0]
+        while folder and not isinstance(self._entries.get(folder), Directory):
+            if folder in self._entries:
+                raise LayerError("a member below a file or link", where=path)
+            folder = folder.rpartition("/")[0]
         if kind != "directory" and path in self._children:
             self._remove_below(path, new.layer + 1)
         if kind == "symlink" or isinstance(self._entries.get(path), Symlink):
@@ -144,7 +153,7 @@ class _Tree:
         target = self.placed.get(self._inside(new.member.link))
         if target is None or target.member.kind != "file":
             raise LayerError(f"a hard link to {new.member.link!r}, which is no file before it", where=path)
-        return target
+        return Placed(member=target.member, layer=new.layer, content=target.content)
 
     def _inside(self, path: str) -> str:
         """Where a member's path leads, its own last part not followed; empty for the root."""

@@ -70,6 +70,10 @@ def unpack(image: Artifact, folder: Path | str, *, on_progress: Callable[[int], 
                     os.rename(item, target / item.name)
             else:
                 os.rename(root, target)
+            # Last: a folder that may not be written to may not be moved either.
+            for path, placed in reversed(tree.items()):
+                if placed.member.kind == "directory":
+                    os.chmod(target / path, placed.member.mode & 0o777)
         finally:
             staging.close()
     return list(tree)
@@ -96,7 +100,7 @@ def _write(image: Artifact, tree: dict[str, Placed], root: Path, tell: Callable[
     for path, placed in tree.items():
         _make_folders(root, path if placed.member.kind == "directory" else path.rpartition("/")[0], folders)
         if placed.member.kind == "file":
-            wanted.setdefault((placed.layer, placed.number), []).append(path)
+            wanted.setdefault(placed.content, []).append(path)
     for layer, number, member, content in read_layers(image) if wanted else ():
         first, *others = wanted.get((layer, number), [""])
         if first:
@@ -106,9 +110,6 @@ def _write(image: Artifact, tree: dict[str, Placed], root: Path, tell: Callable[
     for path, placed in tree.items():
         if placed.member.kind == "symlink":
             os.symlink(placed.member.link, root / path)
-    for path, placed in reversed(tree.items()):
-        if placed.member.kind == "directory":
-            os.chmod(root / path, placed.member.mode & 0o777)
 
 
 def _make_folders(root: Path, path: str, made: set[str]) -> None:

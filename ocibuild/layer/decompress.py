@@ -62,13 +62,6 @@ class _Gunzip:
                 return out
 
 
-def _zstd_source(stream: BinaryIO) -> BinaryIO:
-    import zstandard
-
-    codec = zstandard.ZstdDecompressor(max_window_size=_WINDOW_LIMIT)
-    return codec.stream_reader(stream, read_across_frames=True)
-
-
 class _Unxz:
     """Joined xz streams, decompressed in bounded pieces and bounded memory."""
 

@@ -131,7 +131,6 @@ def read_members(stream: BinaryIO) -> Iterator[tuple[Member, BinaryIO]]:
     Raises:
         LayerError: The bytes are not such an archive, or exceed a bound.
     """
-    globals_: dict[str, str] = {}
     records: dict[str, str] = {}
     for _ in range(MEMBER_LIMIT):
         block = _read_block(stream)
@@ -143,12 +142,16 @@ def read_members(stream: BinaryIO) -> Iterator[tuple[Member, BinaryIO]]:
             if size > _RECORDS_LIMIT:
                 raise LayerError(f"{size} bytes of extended headers", wanted=f"at most {_RECORDS_LIMIT}")
             data = _read_exactly(stream, size + -size % BLOCK)[:size]
-            if kind in "xg":
-                (records if kind == "x" else globals_).update(_parse_records(data))
+            if kind == "g":
+                # Runtimes do not agree on what a name or size for all members means.
+                if _parse_records(data):
+                    raise LayerError("a path or size in a global pax header")
+            elif kind == "x":
+                records.update(_parse_records(data))
             else:
                 records["path" if kind == "L" else "linkpath"] = _name(data.rstrip(b"\0"))
             continue
-        member = _member(block, kind, {**globals_, **records})
+        member = _member(block, kind, records)
         records = {}
         content = _Content(stream, member.size)
         yield member, io.BufferedReader(content)
@@ -162,10 +165,11 @@ def _member(block: bytes, kind: str, pax: dict[str, str]) -> Member:
     if kind not in _KINDS:
         raise LayerError(f"a member of type {kind!r}", wanted="files, folders and links")
     path = pax["path"] if "path" in pax else _path(block)
-    has_content = _KINDS[kind] == "file" and not path.endswith("/")
+    is_folder = path.endswith("/") and _KINDS[kind] == "file"
+    has_content = _KINDS[kind] == "file"
     return Member(
         path=path.rstrip("/"),
-        kind="directory" if kind in "0\0" and path.endswith("/") else _KINDS[kind],
+        kind="directory" if is_folder else _KINDS[kind],
         size=(_decimal(pax["size"]) if "size" in pax else _number(block[124:136])) if has_content else 0,
         mode=_number(block[100:108]) & 0o7777,
         uid=_number(block[108:116]),
@@ -258,7 +262,9 @@ def _parse_records(data: bytes) -> dict[str, str]:
         key, equals, value = data[at + len(length_text) + 1 : at + length].partition(b"=")
         if length <= len(length_text) or at + length > len(data) or not equals or not value.endswith(b"\n"):
             raise LayerError("a damaged pax record")
-        if key in (b"path", b"linkpath"):
+        if key.startswith(b"GNU.sparse."):
+            raise LayerError("a sparse file", wanted="whole files", hint="Make the archive without --sparse.")
+        if key in (b"path", b"linkpath") and value != b"\n":
             records[key.decode()] = _name(value[:-1])
         elif key == b"size":
             records["size"] = value[:-1].decode(errors="replace")

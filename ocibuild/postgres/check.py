@@ -133,6 +133,14 @@ def _control(source: Source, control: Control) -> Iterator[Finding]:
             where=where,
             hint=f"It knows: {', '.join(sorted(KEYS))}.",
         )
+    for key in control.not_boolean:
+        yield Finding(
+            id="not-boolean",
+            severity="error",
+            message=f"{key} = {control.values[key]!r}: PostgreSQL wants true or false",
+            where=where,
+            hint="Write true or false.",
+        )
     if control.default_version is None:
         yield Finding(
             id="no-default-version",
@@ -189,10 +197,16 @@ def _reachable(source: Source, name: str, version: str) -> Iterator[Finding]:
 
 
 def _named(source: Source, name: str) -> Iterator[tuple[str, re.Match[str]]]:
-    """An extension's scripts, and the versions in their names."""
+    """An extension's scripts where PostgreSQL looks for them, and the versions in their names."""
+    folders = [path.rpartition("/")[0] for path in source.scripts if path.endswith(f"/{name}.control")]
+    directory = next((control.values.get("directory") for control in source.controls if control.name == name), None)
+    if directory and folders:
+        # Relative to the folder above `extension` (get_extension_script_directory).
+        folders = [f"{folders[0].rpartition('/')[0]}/{directory}".lstrip("/")]
     for path in source.scripts:
-        match = _SCRIPT.fullmatch(path.rpartition("/")[2])
-        if match is not None and match["name"] == name:
+        folder, _, file = path.rpartition("/")
+        match = _SCRIPT.fullmatch(file)
+        if match is not None and match["name"] == name and folder in folders:
             yield path, match
 
 

@@ -15,16 +15,25 @@ KEYS = frozenset({
 })  # fmt: skip
 """The keys PostgreSQL 18 knows; any other one makes it refuse the file."""
 
+BOOLEANS = ("relocatable", "superuser", "trusted")
+
 SIZE_LIMIT = 1024 * 1024
 
-# The tokens of guc-file.l; bytes above 127 count as letters there. One token is matched at a time, so that no text is
-# read twice.
-_SPACE = re.compile(r"[ \t\f\v\r]*")
-_NAME = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$.\x80-\U0010ffff]*", re.ASCII)
-_QUOTED = re.compile(r"'(?:[^'\\\n]|\\.|'')*'")
-_BARE = re.compile(r"[A-Za-z_\x80-\U0010ffff][\w$.:/\x80-\U0010ffff-]*|[+-]?[0-9][0-9A-Za-z_.+-]*", re.ASCII)
-_ESCAPE = re.compile(r"\\([0-7]{1,3}|.)|''", re.DOTALL)
-_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+# The tokens of guc-file.l; bytes above 127 count as letters there. Flex takes the longest token, so of a value's kinds the
+# longest counts, and what follows it must be the end of the line. One token is matched at a time: no text is read twice.
+_LETTER = r"A-Za-z_\x80-\U0010ffff"
+_ID = rf"[{_LETTER}][{_LETTER}0-9]*"
+_SPACE = re.compile(r"[ \t\r]*")
+_NAME = re.compile(rf"{_ID}(?:\.{_ID})?")
+_QUALIFIED = re.compile(rf"{_ID}\.{_ID}")
+_VALUES = (
+    re.compile(r"'(?:[^'\\\n]|\\.|'')*'"),
+    re.compile(rf"[{_LETTER}][{_LETTER}0-9._:/-]*"),
+    re.compile(r"[+-]?(?:0x[0-9a-fA-F]+|[0-9]+)[a-zA-Z]*"),
+    re.compile(r"[+-]?[0-9]*\.[0-9]*(?:[Ee][+-]?[0-9]+)?"),
+)
+_ESCAPE = re.compile(rb"\\([0-7]{1,3}|.)|''", re.DOTALL)
+_ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 _EXTENSION_NAME = re.compile(r"(?!-)(?!.*--)[^/\\\0]+(?<!-)")
 
 
@@ -55,6 +64,13 @@ class Control:
         """The extensions that must be installed first."""
         names = self.values.get("requires", "").split(",")
         return tuple(name.strip().strip('"') for name in names if name.strip())
+
+    @property
+    def not_boolean(self) -> tuple[str, ...]:
+        """Keys whose value PostgreSQL does not take for true or false (`parse_bool`)."""
+        return tuple(
+            sorted(key for key in BOOLEANS if key in self.values and not _is_boolean(self.values[key].lower()))
+        )
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -95,6 +111,12 @@ def parse_control(raw: bytes, *, name: str, where: object = "") -> Control:
     return Control(name=name, values=values)
 
 
+def _is_boolean(text: str) -> bool:
+    """Any beginning of true, false, yes or no, of on and off one that tells them apart; 1 or 0."""
+    words = ("true", "false", "yes", "no")
+    return text in ("1", "0", "on", "of", "off") or (text != "" and any(word.startswith(text) for word in words))
+
+
 def _assignment(line: str) -> dict[str, str]:
     """The key and value of a line; empty for a blank line or a comment; ValueError for what is neither."""
     at = _skip(line, 0)
@@ -108,10 +130,12 @@ def _assignment(line: str) -> dict[str, str]:
         at = _skip(line, at + 1)
     elif at == name.end() and line[at : at + 1] != "'":
         raise ValueError(line)
-    value = _QUOTED.match(line, at) or _BARE.match(line, at)
-    if value is None or line[_skip(line, value.end()) :][:1] not in ("", "#"):
+    value = max((match[0] for kind in _VALUES if (match := kind.match(line, at))), key=len, default="")
+    end = line[_skip(line, at + len(value)) :][:1]
+    # A name of two parts is a token of its own, and no value.
+    if value in ("", "+", "-") or end not in ("", "#") or _QUALIFIED.fullmatch(value):
         raise ValueError(line)
-    return {name[0]: _unquote(value[0]) if value[0].startswith("'") else value[0]}
+    return {name[0]: _unquote(value) if value.startswith("'") else value}
 
 
 def _skip(line: str, at: int) -> int:
@@ -120,13 +144,14 @@ def _skip(line: str, at: int) -> int:
 
 
 def _unquote(text: str) -> str:
-    return _ESCAPE.sub(_character, text[1:-1])
+    # Octal escapes are bytes, which may be a character together.
+    return _ESCAPE.sub(_character, text[1:-1].encode()).decode(errors="replace")
 
 
-def _character(match: re.Match[str]) -> str:
+def _character(match: re.Match[bytes]) -> bytes:
     code = match[1]
     if code is None:
-        return "'"
-    if code[0] in "01234567":
-        return chr(int(code, 8) & 0xFF)
+        return b"'"
+    if code[:1].isdigit() and code[0] < ord("8"):
+        return bytes([int(code, 8) & 0xFF])
     return _ESCAPES.get(code, code)

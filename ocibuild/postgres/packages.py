@@ -47,7 +47,8 @@ def find_packages(folder: Path, *, major: int | None = None, target: Path | None
 def _below(target: Path, names: set[str], major: int | None) -> list[Path]:
     suffix = f"-pg{major or '*'}"
     patterns = [f"{depth}/{name}{suffix}" for depth in ("*", "*/*") for name in sorted(names)]
-    return [path for pattern in patterns for path in sorted(target.glob(pattern)) if path.is_dir()]
+    found = [path for pattern in patterns for path in sorted(target.glob(pattern)) if path.is_dir()]
+    return [path for path in found if re.search(r"-pg\d+$", path.name)]
 
 
 def _check_one(found: list[Path]) -> None:

@@ -47,6 +47,7 @@ from ocibuild.errors import (
 from ocibuild.layer import read_members
 from ocibuild.layer.build import Layer
 from ocibuild.oci import Descriptor, Digest, Index, Manifest, media_types
+from ocibuild.oci.annotations import REF_NAME
 from ocibuild.oci.canonical import encode
 from ocibuild.postgres import parse_control
 from ocibuild.store import Artifact, DockerArchiveWriter
@@ -509,6 +510,90 @@ def test_standing_in_the_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     (tmp_path / "y").mkdir()
     (tmp_path / "z").symlink_to("y")
     unpack(open_artifact("oci:."), tmp_path / "z")
+
+
+def test_a_read_only_folder_in_an_existing_one(tmp_path: Path) -> None:
+    """Without root's rights a folder that may not be written to may not be moved either."""
+    code = f"""
+import tarfile
+from tests.unit.test_other_commands import foreign, item
+from ocibuild.unpack import unpack
+import os
+os.mkdir({str(tmp_path / "out")!r})
+unpack(foreign(item("d", tarfile.DIRTYPE, mode=0o555), (item("d/x"), b"x")), {str(tmp_path / "out")!r})
+print(sorted(os.listdir({str(tmp_path / "out")!r})), oct(os.stat({str(tmp_path / "out/d")!r}).st_mode & 0o777))
+"""
+    command = [sys.executable, "-c", code]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--bounding-set=-dac_override", *command]
+    out = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert out.stdout == "['d'] 0o555\n", out.stderr
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "/proc/x/y"])
+def test_a_place_where_nothing_can_be_made(place: str) -> None:
+    with bounded(5), pytest.raises(StoreError):
+        layout(Path(place))
+
+
+def test_an_archive_with_one_tag_twice_keeps_both(tmp_path: Path) -> None:
+    """As other tools may leave it; adding an image loses neither, nor the index's annotations."""
+    path = tmp_path / "a.tar"
+    with ArchiveStore(path) as archive:
+        images = [build_image([], platform=AMD64, labels={"n": str(number)}, into=archive) for number in (1, 2)]
+        archive._writable().replace_index(
+            Index(
+                media_type=media_types.IMAGE_INDEX,
+                manifests=tuple(image.root.bare.with_annotation(REF_NAME, "same") for image in images),
+                annotations={"keep": "me"},
+            )
+        )
+    with ArchiveStore(path) as archive:
+        copy(build_image([], platform=AMD64, into=archive), archive, tags=["other"])
+    index = ArchiveStore(path).index()
+    assert len(index.manifests) == 3
+    assert index.annotations == {"keep": "me"}
+
+
+def test_an_archive_behind_a_link(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "a.tar").symlink_to("real/a.tar")
+    with ArchiveStore(tmp_path / "a.tar") as archive:
+        copy(build_image([], platform=AMD64, into=archive), archive, tags=["1"])
+    assert (tmp_path / "a.tar").is_symlink()
+    assert (tmp_path / "real/a.tar").exists()
+
+
+def test_an_archive_that_is_replaced_while_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.tar"
+
+    def write(number: int) -> Artifact:
+        with ArchiveStore(path) as archive:
+            image = build_image([], platform=AMD64, labels={"n": "x" * number}, into=archive)
+            return copy(image, archive, tags=[f"t{number}"])
+
+    first = write(1)
+    reader = ArchiveStore(path)
+    write(5000)
+    with reader.fetch(first.root) as stream:
+        assert stream.read()
+    assert list(reader.tags()) == ["t1"]
+
+
+def test_what_runtimes_read_otherwise_is_refused() -> None:
+    def archive(*parts: tuple[tarfile.TarInfo, bytes]) -> list[str]:
+        raw = b""
+        for info, data in parts:
+            info.size = len(data)
+            raw += info.tobuf() + data + bytes(-len(data) % 512)
+        return [found.path for found, _ in read_members(io.BytesIO(raw + bytes(1024)))]
+
+    assert archive((item("x", tarfile.XHDTYPE), b"8 path=\n"), (item("name"), b"")) == ["name"]
+    assert archive((item("dir/"), item("smuggled").tobuf()), (item("after"), b"")) == ["dir", "after"]
+    with pytest.raises(LayerError, match="global"):
+        archive((item("g", tarfile.XGLTYPE), b"10 path=x\n"), (item("name"), b""))
+    with pytest.raises(LayerError, match="sparse"):
+        archive((item("x", tarfile.XHDTYPE), b"22 GNU.sparse.major=1\n"), (item("name"), b""))
 
 
 def test_an_unnamed_image_that_is_alone(tmp_path: Path) -> None:

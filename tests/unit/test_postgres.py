@@ -31,6 +31,21 @@ from tests.support.tools import TREES
         ("comment 'no equals sign'", {"comment": "no equals sign"}),
         ("relocatable = true\r\n", {"relocatable": "true"}),
         ("default_version = 1.0", {"default_version": "1.0"}),
+        ("default_version = .5", {"default_version": ".5"}),
+        ("a = 0x1F", {"a": "0x1F"}),
+        ("a = -1.5e+3", {"a": "-1.5e+3"}),
+        ("a = 10MB", {"a": "10MB"}),
+        ("a = on", {"a": "on"}),
+        ("a = a-b:c/d.e", {"a": "a-b:c/d.e"}),
+        ("a.b = 'x'", {"a.b": "x"}),
+        ("default_version = 0.2.0", None),
+        ("default_version = 1.0-beta", None),
+        ("a = a.b", None),
+        ("a = 1_0", None),
+        ("a.b.c = 'x'", None),
+        ("a$ = 'x'", None),
+        ("\fa = 'x'", None),
+        (r"a = '\303\251'", {"a": "é"}),
         ("default_version = '1''0'", {"default_version": "1'0"}),
         (r"comment = 'a\'b\n\101\\'", {"comment": "a'b\nA\\"}),
         ("comment = ''", {"comment": ""}),
@@ -61,6 +76,15 @@ def test_control_facts() -> None:
     control = parse_control(b"requires = 'a, \"b\"'\nfuture = 1", name="x")
     assert control.requires == ("a", "b")
     assert control.unknown == ("future",)
+
+
+@pytest.mark.parametrize(
+    ("value", "good"),
+    [("true", True), ("T", True), ("fal", True), ("on", True), ("of", True), ("o", False), ("1", True), ("2", False),
+     ("maybe", False), ("''", False), ("y", True)],
+)  # fmt: skip
+def test_booleans(value: str, good: bool) -> None:
+    assert (parse_control(f"trusted = {value}".encode(), name="x").not_boolean == ()) is good
 
 
 @pytest.mark.parametrize("name", ["", "a--b", "-a", "a-", "a/b"])

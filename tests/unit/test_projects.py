@@ -53,6 +53,8 @@ def test_a_workspace(tmp_path: Path) -> None:
 
 def test_release_is_preferred(tmp_path: Path) -> None:
     root = project(tmp_path / "x", "target/debug/pgrx_hello-pg18", "target/release/pgrx_hello-pg18")
+    for other in ("pgrx_hello-pgrx", "pgrx_hello-pg18-old"):
+        (root / "target/release" / other).mkdir()
     assert names(find_packages(root), root) == ["target/release/pgrx_hello-pg18"]
     shutil.rmtree(root / "target/release")
     assert names(find_packages(root), root) == ["target/debug/pgrx_hello-pg18"]
@@ -169,6 +171,18 @@ def _no_version(tree: Path) -> None:
     control.write_text(control.read_text().replace("default_version", "# default_version"))
 
 
+def _no_boolean(tree: Path) -> None:
+    control = tree / EXT / "pgrx_hello.control"
+    control.write_text(control.read_text().replace("relocatable = false", "relocatable = maybe"))
+
+
+def _scripts_elsewhere(tree: Path) -> None:
+    other = tree / EXT / "../other"
+    other.mkdir()
+    for path in (tree / EXT).glob("*.sql"):
+        path.rename(other / path.name)
+
+
 def _other_library(tree: Path) -> None:
     control = tree / EXT / "pgrx_hello.control"
     control.write_text(control.read_text().replace("'pgrx_hello'", "'$libdir/other'"))
@@ -180,6 +194,8 @@ def _other_library(tree: Path) -> None:
         (_upgrade_only, "[missing-script]"),
         (_unknown_key, "[unknown-key]"),
         (_no_version, "[no-default-version]"),
+        (_no_boolean, "[not-boolean]"),
+        (_scripts_elsewhere, "[missing-script]"),
         (_other_library, "[missing-library]"),
     ],
 )
