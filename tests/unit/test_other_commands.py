@@ -169,9 +169,10 @@ def foreign(*members: tarfile.TarInfo | tuple[tarfile.TarInfo, bytes]) -> Artifa
     return build_image(built, platform=Platform.parse("amd64"), into=store)
 
 
-def item(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644) -> tarfile.TarInfo:
+def item(name: str, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int | None = None) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.mode = kind, link, mode
+    info.type, info.linkname = kind, link
+    info.mode = mode if mode is not None else (0o755 if kind == tarfile.DIRTYPE else 0o644)
     return info
 
 
