@@ -39,7 +39,6 @@ _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("sources", nargs="*", metavar="SOURCE", help="a folder, or PLATFORM=FOLDER for a plain tree")
     parser.add_argument(
         "-o", "--output", metavar="DEST", help="oci:DIR[:TAG], oci-archive:FILE[:TAG] (default dist/NAME)"

@@ -10,6 +10,8 @@ from typing import BinaryIO, Protocol
 
 from ocibuild.errors import LayerError, OcibuildError
 
+from .stream import PullStream
+
 __all__ = ["decompressed"]
 
 _CHUNK = 256 * 1024
@@ -98,21 +100,16 @@ def _unzstd(stream: BinaryIO) -> BinaryIO:
     return codec.stream_reader(stream, read_across_frames=True)
 
 
-class _Decompressed(io.RawIOBase):
+class _Decompressed(PullStream):
     """A decompressor as a stream whose every failure is a `LayerError`."""
 
     def __init__(self, source: _Source) -> None:
         self._source = source
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+    def pull(self, size: int) -> bytes:
         try:
-            data = self._source.read(len(buffer))
+            return self._source.read(size)
         except OcibuildError:
             raise
         except Exception as error:  # zlib.error, ZstdError, and what else a codec has: one kind for the caller
             raise LayerError(f"compressed data that is damaged: {error}") from error
-        buffer[: len(data)] = data
-        return len(data)

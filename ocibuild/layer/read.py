@@ -15,6 +15,7 @@ from ocibuild.oci import Digest, media_types
 
 from .decompress import decompressed
 from .plan import PATH_LIMIT
+from .stream import PullStream
 from .tar import BLOCK
 
 __all__ = ["Budget", "Member", "VerifiedArchive", "open_layer", "read_members"]
@@ -89,7 +90,7 @@ class Budget:
             raise LayerError(f"a layer that expands to more than {self.total} bytes", hint="It is made to fill a disk.")
 
 
-class VerifiedArchive(io.RawIOBase):
+class VerifiedArchive(PullStream):
     """The archive of a layer blob, counted and hashed while it is read.
 
     `finish`, once the end has been reached, tells whether it was the archive that the image's configuration names.
@@ -100,15 +101,11 @@ class VerifiedArchive(io.RawIOBase):
         self._diff_id, self._budget = diff_id, budget
         self._hasher = diff_id.hasher()
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self._archive.read(len(buffer))
+    def pull(self, size: int) -> bytes:
+        data = self._archive.read(size)
         self._budget.spend(len(data))
         self._hasher.update(data)
-        buffer[: len(data)] = data
-        return len(data)
+        return data
 
     def finish(self) -> None:
         """Read the blob to its verified end and compare the diff ID.
@@ -272,22 +269,18 @@ def _parse_records(data: bytes) -> dict[str, str]:
     return records
 
 
-class _Content(io.RawIOBase):
+class _Content(PullStream):
     """The content of one member: a window on the archive's stream."""
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self._stream, self._left = stream, size
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self._stream.read(min(len(buffer), self._left)) if self._left else b""
+    def pull(self, size: int) -> bytes:
+        data = self._stream.read(min(size, self._left)) if self._left else b""
         if self._left and not data:
             raise LayerError("the archive ends in the middle of a member")
         self._left -= len(data)
-        buffer[: len(data)] = data
-        return len(data)
+        return data
 
     def drain(self) -> None:
         while self._left:

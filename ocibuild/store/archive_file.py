@@ -11,6 +11,7 @@ from typing import BinaryIO, Self
 
 from ocibuild.errors import LayerError, LayoutError
 from ocibuild.layer.read import read_members
+from ocibuild.layer.stream import PullStream
 
 from .files import open_regular, store_errors
 
@@ -103,14 +104,11 @@ def file_state(path: Path) -> State | None:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-class _Window(io.RawIOBase):
+class _Window(PullStream):
     """A stretch of an archive file."""
 
     def __init__(self, archive: ArchiveFile, offset: int, size: int) -> None:
         self._archive, self._start, self._at, self._end = archive, offset, offset, offset + size
-
-    def readable(self) -> bool:
-        return True
 
     def seekable(self) -> bool:
         return True
@@ -123,8 +121,7 @@ class _Window(io.RawIOBase):
         self._at = min(max(base + offset, self._start), self._end)
         return self._at - self._start
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self._archive.read_at(self._at, min(len(buffer), self._end - self._at))
+    def pull(self, size: int) -> bytes:
+        data = self._archive.read_at(self._at, min(size, self._end - self._at))
         self._at += len(data)
-        buffer[: len(data)] = data
-        return len(data)
+        return data

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
 from ocibuild.errors import ContentError, DocumentError, NotFoundError, UsageError
+from ocibuild.layer.stream import PullStream
 from ocibuild.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform, media_types
 from ocibuild.oci.canonical import DOCUMENT_LIMIT, decode
 from ocibuild.oci.reference import check_tag
@@ -275,17 +276,13 @@ def _copy_referrers(
             todo.append(referrer)
 
 
-class _Counted(io.RawIOBase):
+class _Counted(PullStream):
     """A reader that tells how far it has come."""
 
     def __init__(self, stream: BinaryIO, descriptor: Descriptor, tell: Callable[[Descriptor, int], None]) -> None:
         self._stream, self._descriptor, self._tell = stream, descriptor, tell
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
+    def pull(self, size: int) -> bytes:
+        data = self._stream.read(size)
         self._tell(self._descriptor, len(data))
-        return len(data)
+        return data

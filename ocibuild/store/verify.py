@@ -6,12 +6,13 @@ import io
 from typing import BinaryIO
 
 from ocibuild.errors import DigestMismatchError, StoreError
+from ocibuild.layer.stream import PullStream
 from ocibuild.oci import Descriptor, Digest
 
 __all__ = ["VerifyingReader"]
 
 
-class VerifyingReader(io.RawIOBase):
+class VerifyingReader(PullStream):
     """A reader that hands on a blob's last bytes only once its size and digest have been found right.
 
     Raises:
@@ -28,22 +29,18 @@ class VerifyingReader(io.RawIOBase):
         self._hasher = descriptor.digest.hasher()
         self._verified = False
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+    def pull(self, size: int) -> bytes:
         if self._verified:
-            return 0
-        data = self._read(min(len(buffer), self._left)) if self._left else b""
+            return b""
+        data = self._read(min(size, self._left)) if self._left else b""
         if self._left and not data:
-            size = self._descriptor.size
-            raise self._mismatch(f"a blob that ends after {size - self._left} bytes", f"{size} bytes")
+            whole = self._descriptor.size
+            raise self._mismatch(f"a blob that ends after {whole - self._left} bytes", f"{whole} bytes")
         self._hasher.update(data)
         self._left -= len(data)
         if not self._left:
             self._verify()
-        buffer[: len(data)] = data
-        return len(data)
+        return data
 
     def _verify(self) -> None:
         if self._read(1):

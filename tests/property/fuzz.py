@@ -16,6 +16,7 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
@@ -160,11 +161,11 @@ def mutate_json(raw: bytes, seed: int) -> bytes:
                 if kind == 0:
                     del place[key]
                 elif kind == 1:
-                    place[key] = chance.choice(ODD)
+                    place[key] = deepcopy(chance.choice(ODD))
                 elif isinstance(place, list):
-                    place.append(below)
+                    place.append(deepcopy(below))
                 else:
-                    place[chance.choice(list(place)) + chance.choice(("", "x"))] = below
+                    place[chance.choice(list(place)) + chance.choice(("", "x"))] = deepcopy(below)
                 break
             place = below
     text = json.dumps(document)
