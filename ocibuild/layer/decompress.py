@@ -1,11 +1,10 @@
-"""Decompression in bounded memory: gzip with any number of members, zstd, xz."""
+"""Decompression in bounded memory: gzip with any number of members, zstd."""
 
 from __future__ import annotations
 
 import io
 import zlib
 from collections.abc import Callable
-from functools import partial
 from typing import BinaryIO, Protocol
 
 from ocibuild.errors import LayerError, OcibuildError
@@ -29,11 +28,11 @@ def decompressed(stream: BinaryIO, codec: str) -> BinaryIO:
 
     Args:
         stream: The compressed bytes.
-        codec: `none`, `gzip`, `zstd` or `xz`.
+        codec: `none`, `gzip` or `zstd`.
     """
     if codec == "none":
         return stream
-    sources: dict[str, Callable[[BinaryIO], _Source]] = {"gzip": _Gunzip, "zstd": _unzstd, "xz": _Unxz}
+    sources: dict[str, Callable[[BinaryIO], _Source]] = {"gzip": _Gunzip, "zstd": _unzstd}
     return io.BufferedReader(_Decompressed(sources[codec](stream)), _CHUNK)
 
 
@@ -61,35 +60,6 @@ class _Gunzip:
             out = self._codec.decompress(data, size)
             self._pending = self._codec.unconsumed_tail
             if out:
-                return out
-
-
-class _Unxz:
-    """Joined xz streams, decompressed in bounded pieces and bounded memory."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        from lzma import FORMAT_XZ, LZMADecompressor
-
-        self._stream = stream
-        self._new = partial(LZMADecompressor, format=FORMAT_XZ, memlimit=_WINDOW_LIMIT)
-        self._codec = self._new()
-        self._begun = False
-
-    def read(self, size: int) -> bytes:
-        pending = b""
-        while True:
-            if self._codec.eof:
-                pending = self._codec.unused_data.lstrip(b"\0")
-                self._codec = self._new()
-                self._begun = False
-            data = pending or (self._stream.read(_CHUNK) if self._codec.needs_input else b"")
-            pending = b""
-            if not data and self._codec.needs_input:
-                if self._begun:
-                    raise LayerError("an xz stream that ends too early")
-                return b""
-            self._begun = True
-            if out := self._codec.decompress(data, size):
                 return out
 
 
