@@ -336,7 +336,8 @@ def test_an_interrupted_build_cleans_up(tmp_path: Path, number: signal.Signals) 
         time.sleep(0.005)
     process.send_signal(number)
     _, err = process.communicate()
-    assert process.returncode == 130
+    # A Ctrl-C that falls into an import makes CPython end itself by the signal, though it was handled: 130 to a shell.
+    assert process.returncode in ((130, -signal.SIGINT) if number == signal.SIGINT else (130,))
     assert err == "ocibuild: interrupted\n"
     assert list((tmp_path / "out").iterdir()) == []
 
