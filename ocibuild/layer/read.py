@@ -15,7 +15,7 @@ from ocibuild.oci import Digest, media_types
 
 from .decompress import decompressed
 from .plan import PATH_LIMIT
-from .stream import PullStream
+from .stream import PullStream, drain
 from .tar import BLOCK
 
 __all__ = ["Budget", "Member", "VerifiedArchive", "open_layer", "read_members"]
@@ -113,8 +113,7 @@ class VerifiedArchive(PullStream):
         Raises:
             DigestMismatchError: The archive is another.
         """
-        while self._blob.read(1024 * 1024):
-            pass
+        drain(self._blob)
         found = Digest.from_hash(self._hasher)
         if found != self._diff_id:
             raise DigestMismatchError(f"a layer whose archive is {found}", wanted=f"the diff ID {self._diff_id}")

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 from abc import abstractmethod
+from typing import BinaryIO
 
-__all__ = ["PullStream"]
+__all__ = ["PullStream", "drain"]
+
+_CHUNK = 1024 * 1024
 
 
 class PullStream(io.RawIOBase):
@@ -22,3 +25,9 @@ class PullStream(io.RawIOBase):
         data = self.pull(len(buffer))
         buffer[: len(data)] = data
         return len(data)
+
+
+def drain(stream: BinaryIO) -> None:
+    """Read a stream to its end, for what reading it verifies."""
+    while stream.read(_CHUNK):
+        pass

@@ -18,6 +18,7 @@ from typing import BinaryIO, Self
 from ocibuild.errors import ContentError, NotFoundError, StoreError
 from ocibuild.layer.entry import Entry, File
 from ocibuild.layer.plan import plan
+from ocibuild.layer.stream import drain
 from ocibuild.layer.tar import tar_chunks
 from ocibuild.oci import Descriptor, Digest, Index
 from ocibuild.oci.annotations import CONTAINERD_NAME
@@ -84,8 +85,7 @@ class ArchiveStore:
             return True
         try:
             with self.fetch(descriptor) as stream:
-                while stream.read(1024 * 1024):
-                    pass
+                drain(stream)
         except (NotFoundError, ContentError):
             return False
         return True

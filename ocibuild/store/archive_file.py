@@ -38,8 +38,7 @@ class ArchiveFile:
         # Readers keep this object, so the file is closed when the last of them is done.
         self._finalizer = weakref.finalize(self, stream.close)
         with store_errors(path):
-            status = os.fstat(stream.fileno())
-            self.state: State = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
+            self.state = _state(os.fstat(stream.fileno()))
             self.members = self._scan()
         for name in ("oci-layout", "index.json"):
             if name not in self.members:
@@ -98,9 +97,12 @@ class ArchiveFile:
 def file_state(path: Path) -> State | None:
     """The `state` of the file that is at a path now; None when there is none."""
     try:
-        status = path.stat()
+        return _state(path.stat())
     except FileNotFoundError:
         return None
+
+
+def _state(status: os.stat_result) -> State:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 

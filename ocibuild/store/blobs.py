@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ocibuild.errors import ContentError, NotFoundError, StoreError
+from ocibuild.layer.stream import drain
 from ocibuild.oci import Descriptor, Digest
 from ocibuild.oci.digest import ALGORITHMS
 
@@ -69,8 +70,7 @@ class BlobFolder:
                 return True
         try:
             with self.open(descriptor) as stream:
-                while stream.read(_CHUNK):
-                    pass
+                drain(stream)
         except (ContentError, NotFoundError, OSError):
             return False
         with self._lock:

@@ -132,8 +132,7 @@ def find_platform(artifact: Artifact, platform: Platform) -> Artifact:
     for candidate, image in found:
         if candidate.matches(platform):
             return image
-    names = ", ".join(str(candidate) for candidate, _ in found) or "none"
-    raise NotFoundError(f"no image for {platform}", wanted=f"one of: {names}", where=artifact.digest)
+    raise NotFoundError(f"no image for {platform}", wanted=f"one of: {_names(found)}", where=artifact.digest)
 
 
 def single_image(artifact: Artifact, platform: Platform | None = None) -> Artifact:
@@ -148,10 +147,12 @@ def single_image(artifact: Artifact, platform: Platform | None = None) -> Artifa
     found = _images(artifact)
     if len(found) == 1:
         return found[0][1]
-    names = ", ".join(str(candidate) for candidate, _ in found) or "none"
-    raise UsageError(
-        f"{len(found)} platforms", wanted="one of them", where=artifact.digest, hint=f"Add --platform, one of: {names}"
-    )
+    hint = f"Add --platform, one of: {_names(found)}"
+    raise UsageError(f"{len(found)} platforms", wanted="one of them", where=artifact.digest, hint=hint)
+
+
+def _names(found: list[tuple[Platform, Artifact]]) -> str:
+    return ", ".join(str(platform) for platform, _ in found) or "none"
 
 
 def _images(artifact: Artifact) -> list[tuple[Platform, Artifact]]:

@@ -24,22 +24,18 @@ from tests.support.tools import peer, peers_folder, require, run
 pytestmark = pytest.mark.compat
 
 
+def push(layout: Path, name: str) -> None:
+    """Put the image of a layout into a registry, with another tool than ours."""
+    skopeo = [require("skopeo"), "copy", "-q", "--all", "--dest-tls-verify=false"]
+    run([*skopeo, f"oci:{layout}:0.2.0", f"docker://{name}"])
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_crane_exports_the_files(hello: Path, tmp_path: Path, architecture: str) -> None:
     crane = peer("crane")
     with registry(tmp_path) as address:
         name = f"{address}/pgrx_hello-ext:0.2.0"
-        run(
-            [
-                require("skopeo"),
-                "copy",
-                "-q",
-                "--all",
-                "--dest-tls-verify=false",
-                f"oci:{hello}:0.2.0",
-                f"docker://{name}",
-            ]
-        )
+        push(hello, name)
         assert run([*crane, "digest", name], cwd=tmp_path).stdout.strip() == open_artifact(f"oci:{hello}").digest
         result = subprocess.run(
             [*crane, "export", "--platform", f"linux/{architecture}", name, "-"],
@@ -95,17 +91,7 @@ def test_postgresql_18_loads_it_as_an_image_volume(hello: Path, tmp_path: Path) 
     folder = peers_folder()
     with registry(tmp_path) as address:
         name = f"{address}/pgrx_hello-ext:0.2.0"
-        run(
-            [
-                require("skopeo"),
-                "copy",
-                "-q",
-                "--all",
-                "--dest-tls-verify=false",
-                f"oci:{hello}:0.2.0",
-                f"docker://{name}",
-            ]
-        )
+        push(hello, name)
         script = (folder / "image-volume").read_text()
         # The peers' podman takes plain HTTP from one address only; this registry has another, and says so.
         assert "podman pull -q" in script
