@@ -1,5 +1,6 @@
-"""What a shared object says about itself. Knows no OCI and no PostgreSQL."""
+"""What a shared object or program says about itself. Knows no OCI and no PostgreSQL."""
 
-from .shared_object import SharedObject, VersionNeed, read_shared_object
+from .read import read_shared_object
+from .shared_object import Import, SharedObject, VersionNeed
 
-__all__ = ["SharedObject", "VersionNeed", "read_shared_object"]
+__all__ = ["Import", "SharedObject", "VersionNeed", "read_shared_object"]
