@@ -23,13 +23,13 @@ _KINDS = {
 def read_tree(folder: Path | str) -> list[Entry]:
     """The entries below a folder, sorted, modes as 0755 where the owner may execute and 0644 elsewhere.
 
-    Symbolic links stay links when their target is inside the folder. Files with several names become copies. Files are
-    read later, when a layer is built.
+    Symbolic links stay links when their target is inside the folder, absolute ones as relative ones. Files with several
+    names become copies. Files are read later, when a layer is built.
 
     Raises:
         NotFoundError: There is no such folder.
         EntryError: A device, socket or pipe, a name that is not UTF-8, something that cannot be read, or a link that
-            leaves the folder or leads to nothing.
+            leaves the folder.
     """
     root = os.fsencode(folder)
     if not os.path.isdir(root):
@@ -87,21 +87,23 @@ def _target(link: bytes, real_root: bytes) -> str:
     where = os.fsdecode(link)
     raw = os.readlink(link)
     shown = os.fsdecode(raw)
+    inside = os.path.join(real_root, raw.lstrip(b"/"))
     if os.path.isabs(raw):
-        raise EntryError(
-            f"a symbolic link to the absolute path {shown}, which is outside the tree",
-            where=where,
-            hint="Make the link relative, or copy the file into the tree.",
-        )
-    real = os.path.realpath(link)
+        # As in a root folder that was installed into: below it, or nowhere.
+        if not os.path.lexists(inside):
+            raise EntryError(
+                f"a symbolic link to the absolute path {shown}, which is outside the tree",
+                where=where,
+                hint="Make the link relative, or copy the file into the tree.",
+            )
+        raw = os.path.relpath(inside, os.path.realpath(os.path.dirname(link)))
+    real = os.path.realpath(os.path.join(os.path.dirname(link), raw))
     if not (real == real_root or real.startswith(os.path.join(real_root, b""))):
         raise EntryError(
             f"a symbolic link to {shown}, which leads to {os.fsdecode(real)}, outside the tree",
             where=where,
             hint="Copy the file into the tree.",
         )
-    if not os.path.exists(link):
-        raise EntryError(f"a symbolic link to {shown}, which does not exist", where=where, hint="Remove the link.")
     try:
         return raw.decode()
     except UnicodeDecodeError:
