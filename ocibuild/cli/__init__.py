@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 COMMANDS = {
-    "build": "build an image from what cargo pgrx package wrote",
+    "build": "build an image from what an extension's build left",
+    "check": "show everything that would go wrong once a server mounts an extension",
     "copy": "copy an image from one place to another",
     "inspect": "show what an image holds",
     "unpack": "write the files of an image to a folder",

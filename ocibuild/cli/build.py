@@ -1,10 +1,11 @@
-"""Build an image from what cargo pgrx package wrote: one image a platform, one index over them.
+"""Build an image from what an extension's build left: one image a platform, one index over them.
 
-A source is the folder that cargo pgrx package wrote, or PLATFORM=FOLDER for a plain tree taken as it is. Without a
-source, the packages under ./target of a pgrx project are taken. Without -o the image goes to dist/NAME.
+A source is the folder that cargo pgrx package wrote, an install tree, a release archive (tar or zip), a Debian package, or
+an image. PLATFORM=FOLDER is a plain tree taken as it is. Without a source, the packages under ./target of a pgrx project
+are taken. Without -o the image goes to dist/NAME.
 
   ocibuild build target/release/pg_trickle-pg18
-  ocibuild build dist/amd64/pg_trickle-pg18 dist/arm64/pg_trickle-pg18 -o oci-archive:pg_trickle.tar
+  ocibuild build postgresql-18-pgvector_*.deb --distro trixie -o oci-archive:pgvector.tar
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ocibuild import postgres
+from ocibuild.cli.findings import report_dict, show_findings, show_verdicts
 from ocibuild.cli.render import Node, Style, human_size, message, print_json, printable, progress, show_tree, table
+from ocibuild.cli.sources import Input, add_source_options, check_input, read_input
 from ocibuild.describe import Description, describe
 from ocibuild.errors import CheckError, UsageError
 from ocibuild.layer import Compression
@@ -28,24 +31,22 @@ from ocibuild.layer.tar import MTIME_LIMIT
 from ocibuild.locations import Location, open_store, parse_location
 from ocibuild.oci import Digest, Reference
 from ocibuild.oci.annotations import LICENSES, SOURCE, VERSION, full_key
-from ocibuild.postgres.build import merge
 from ocibuild.postgres.recipe import RECIPE_NAME
-from ocibuild.postgres.tags import tag_fields
 from ocibuild.store import ArchiveStore, LocalStore, copy
 
-_PLATFORM = re.compile(r"([a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?)=(.*)", re.DOTALL)
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("sources", nargs="*", metavar="SOURCE", help="a folder, or PLATFORM=FOLDER for a plain tree")
+    add_source_options(parser)
     parser.add_argument(
         "-o", "--output", metavar="DEST", help="oci:DIR[:TAG], oci-archive:FILE[:TAG] (default dist/NAME)"
     )
     parser.add_argument("-t", "--tag", action="append", metavar="T", help="tag or template (default {version})")
-    parser.add_argument("--pg", type=int, metavar="MAJOR", help="the PostgreSQL major, where a project has several")
-    parser.add_argument("--name", help="the image's name (default: the extension's)")
+    parser.add_argument("--floating", action="store_true", help="move floating tags to a pre-release too")
+    parser.add_argument("--set-version", metavar="V", help="the version (default: the package's, else the extension's)")
+    parser.add_argument("--expect-version", metavar="V", help="refuse another version than this one, as of a git tag")
     parser.add_argument("--label", action="append", default=[], metavar="K=V", help="label, also an annotation")
     parser.add_argument("--annotation", action="append", default=[], metavar="K=V", help="annotation only")
     parser.add_argument(
@@ -60,30 +61,26 @@ def run(options: argparse.Namespace) -> int:
     """Build and show what was built."""
     if options.threads is not None and options.threads < 1:
         raise UsageError(f"--threads {options.threads}", wanted="1 or more")
-    sources = [_open(text) for text in options.sources] or _project(options)
-    by_platform = merge(sources)
-    labels, annotations, name = _metadata(sources, options)
+    given = read_input(options)
+    roots = postgres.image_roots(given.sources, platforms=options.platform)
+    labels, annotations = _metadata(given, options)
     created = _created(options.created)
     version = labels[VERSION].value if VERSION in labels else None
-    place = _place(options, name)
-    _check_outside(place, sources)
-    report = postgres.check(sources) if options.check != "off" else postgres.Report(())
-    _show_findings(report, options)
-    if not report and options.check == "error":
-        count = len(report.errors)
-        raise CheckError(
-            f"{count} finding{'s' if count > 1 else ''} that would break the extension",
-            findings=report.findings,
-            hint=f"Mend {'them' if count > 1 else 'it'}, or build all the same with --check=warn.",
-        )
-    tags = _tags(options, place, version, sources)
-    total = sum(total_size(entries) for entries in by_platform.values())
-    with _open_store(place, name) as store, progress("building", total) as advance:
+    if options.expect_version is not None:
+        postgres.check_version(version, options.expect_version)
+    place = _place(options, given.name)
+    _check_outside(place, given)
+    report = _checked(given, options)
+    tags = _tags(options, place, postgres.tag_fields(version, given.major, distro=given.distro, created=created))
+    total = sum(total_size(root.entries.values()) for root in roots)
+    with _open_store(place, given.name) as store, progress("building", total) as advance:
         image = postgres.build_extension(
-            sources,
+            given.sources,
             into=store,
             labels={key: item.value for key, item in labels.items()},
             annotations=annotations,
+            platforms=options.platform,
+            distro=given.distro,
             compression=Compression(options.compression),
             created=created,
             threads=options.threads,
@@ -91,7 +88,8 @@ def run(options: argparse.Namespace) -> int:
         )
         copy(image, store, tags=tags)
         shown = describe(image, files=False)
-    built = _Built(name, version, sources, shown, labels, place, tags, report)
+    mount = postgres.configuration(given.name, roots, env=given.recipe.env)
+    built = _Built(given, version, shown, labels, place, tags, report, mount)
     if options.json:
         print_json(built.to_dict())
     else:
@@ -99,22 +97,41 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _checked(given: Input, options: argparse.Namespace) -> postgres.Report:
+    if options.check == "off":
+        return postgres.Report(())
+    report = check_input(given, options)
+    style = Style(no_color=options.no_color, stream=sys.stderr)
+    for line in show_findings([item for item in report.findings if item.severity != "info"], style):
+        message(line)
+    if not report and options.check == "error":
+        for line in show_verdicts(report, style):
+            message(line)
+        count = len(report.errors)
+        raise CheckError(
+            f"{count} finding{'s' if count > 1 else ''} that would break the extension",
+            findings=report.findings,
+            hint=f"Mend {'them' if count > 1 else 'it'}, or build all the same with --check=warn.",
+        )
+    return report
+
+
 @dataclass(frozen=True, slots=True)
 class _Built:
     """What came of a build."""
 
-    name: str
+    given: Input
     version: str | None
-    sources: Sequence[postgres.Source]
     shown: Description
     labels: dict[str, postgres.Label]
     place: Location
     tags: list[str]
     report: postgres.Report
+    mount: postgres.ExtensionConfiguration
 
     def lines(self, style: Style) -> Iterator[str]:
-        title = " ".join(item for item in (self._first("name") or self.name, self.version) if item)
-        major = self._first("major")
+        title = " ".join(item for item in (self.given.name, self.version) if item)
+        major = self.given.major
         yield style(printable(title), "bold") + (f" for PostgreSQL {major}" if major else "")
         yield ""
         rows = [[str(item.platform), item.descriptor.digest, human_size(item.size)] for item in self.shown.images]
@@ -126,7 +143,8 @@ class _Built:
         for line, digest in zip(show_tree(root), digests, strict=True):
             yield line.replace(digest, style(digest, "cyan"))
         yield ""
-        values = [[_short(item.key), printable(item.value), f"({item.origin})"] for item in self.labels.values()]
+        in_order = sorted(self.labels.values(), key=lambda item: (_short(item.key) == item.key, item.key))
+        values = [[_short(item.key), printable(item.value), f"({item.origin})"] for item in in_order]
         yield from table(values)
         missing = [_short(key) for key in (LICENSES, SOURCE) if key not in self.labels]
         if missing:
@@ -134,18 +152,46 @@ class _Built:
             hint = f"unknown: {', '.join(missing)} (say {them} with --label KEY=VALUE or in {RECIPE_NAME})"
             yield style(hint, "dim")
         yield ""
+        yield from self._usage(style)
         for tag in self.tags:
             yield f"{style('wrote', 'green')} {self.place.transport}:{self.place.path}:{tag}"
 
+    def _usage(self, style: Style) -> Iterator[str]:
+        """What the server must be told, where it is not the default, and on what it runs."""
+        rows = [["mount", f"/extensions/{self.mount.name}"]]
+        for key, value in self.mount.to_dict().items():
+            if isinstance(value, list):
+                texts = [f"{item['name']}={item['value']}" if isinstance(item, dict) else item for item in value]
+                rows.append([key, ", ".join(texts)])
+        if self.given.recipe.preload:
+            rows.append(["preload", ", ".join(self.given.recipe.preload)])
+        if len(rows) > 1:
+            yield from table([[left, printable(right)] for left, right in rows])
+            yield ""
+        loads = [verdict.distro for verdict in self.report.verdicts if verdict]
+        fails = [verdict.distro for verdict in self.report.verdicts if not verdict]
+        if loads:
+            yield f"loads on {', '.join(loads)}" + style(f"; not on {', '.join(fails)}" if fails else "", "dim")
+
     def to_dict(self) -> dict[str, Any]:
+        control = next((source.main_control for source in self.given.sources if source.main_control), None)
         return {
-            "name": self.name,
-            "extension": self._first("name"),
+            "name": self.given.name,
+            "extension": control.name if control else None,
             "version": self.version,
-            "postgresql": self._first("major"),
+            "postgresql": self.given.major,
             "sources": [
-                {"path": str(item.where), "kind": item.kind, "platform": str(item.platform)} for item in self.sources
+                {
+                    "path": str(item.where),
+                    "kind": item.kind,
+                    "platform": str(item.platform) if item.platform else None,
+                    "leftOut": list(item.left_out),
+                }
+                for item in self.given.sources
             ],
+            "mount": self.mount.to_dict(),
+            "preload": list(self.given.recipe.preload),
+            "parameters": self.given.recipe.parameters,
             "digest": self.shown.root.digest,
             "destination": f"{self.place.transport}:{self.place.path}",
             "tags": self.tags,
@@ -154,38 +200,16 @@ class _Built:
                 for item in self.shown.images
             ],
             "labels": {item.key: {"value": item.value, "origin": item.origin} for item in self.labels.values()},
-            "findings": [finding.to_dict() for finding in self.report.findings],
+            **report_dict(self.report),
         }
 
-    def _first(self, attribute: str) -> Any:
-        found = (getattr(source, attribute) for source in self.sources)
-        return next((value for value in found if value), None)
 
-
-def _open(text: str | Path) -> postgres.Source:
-    match = _PLATFORM.fullmatch(str(text))
-    if match and not os.path.exists(text):
-        return postgres.open_source(match[2], platform=match[1])
-    return postgres.open_source(text)
-
-
-def _project(options: argparse.Namespace) -> list[postgres.Source]:
-    """The packages of the pgrx project in the current folder, named: it was not said which."""
-    target = os.environ.get("CARGO_TARGET_DIR")
-    paths = postgres.find_packages(Path.cwd(), major=options.pg, target=Path(target) if target else None)
-    found = []
-    for path in paths:
-        shown = Path(os.path.relpath(path))
-        message(f"packing {printable(str(shown))}")
-        found.append(postgres.open_source(shown))
-    return found
-
-
-def _check_outside(place: Location, sources: Sequence[postgres.Source]) -> None:
+def _check_outside(place: Location, given: Input) -> None:
     """An output inside its own source would be packed by the next build."""
     output = Path(os.path.realpath(place.path))
-    for source in sources:
-        if output.is_relative_to(os.path.realpath(source.where)):
+    for source in given.sources:
+        where = os.path.realpath(source.where)
+        if source.kind not in ("licences", "system", "image") and output.is_relative_to(where):
             raise UsageError(
                 f"the output {place} lies inside the source {source.where}",
                 wanted="a place outside",
@@ -193,33 +217,19 @@ def _check_outside(place: Location, sources: Sequence[postgres.Source]) -> None:
             )
 
 
-def _metadata(
-    sources: list[postgres.Source], options: argparse.Namespace
-) -> tuple[dict[str, postgres.Label], dict[str, str], str]:
-    folders = [*(source.where.resolve() for source in sources), Path.cwd()]
-    recipe_path = next((path for folder in folders if (path := postgres.find_recipe(folder))), None)
-    recipe = postgres.read_recipe(recipe_path) if recipe_path else postgres.Recipe()
-    extension = next((source.name for source in sources if source.name), None)
-    projects = (postgres.find_project(folder, extension) for folder in folders) if extension else ()
+def _metadata(given: Input, options: argparse.Namespace) -> tuple[dict[str, postgres.Label], dict[str, str]]:
     labels = postgres.labels(
-        sources,
-        given=_pairs(options.label, "--label"),
-        recipe=recipe.labels,
-        recipe_origin=RECIPE_NAME,
-        project=next((project for project in projects if project), None),
-        name=options.name or recipe.name,
+        given.sources,
+        given=_pairs(options.label, "--label") | ({"version": options.set_version} if options.set_version else {}),
+        recipe=({"version": given.recipe.version} if given.recipe.version else {}) | given.recipe.labels,
+        recipe_origin=given.recipe_origin,
+        project=given.project,
+        name=given.name if options.name or given.recipe.name else None,
+        distro=given.distro,
     )
-    annotations = {full_key(key): value for key, value in recipe.annotations.items()}
+    annotations = {full_key(key): value for key, value in given.recipe.annotations.items()}
     annotations |= {full_key(key): value for key, value in _pairs(options.annotation, "--annotation").items()}
-    name = options.name or recipe.name or extension or _tree_name(sources)
-    return labels, annotations, name
-
-
-def _tree_name(sources: Sequence[postgres.Source]) -> str:
-    names = {source.where.resolve().name for source in sources}
-    if len(names) != 1:
-        raise UsageError(f"sources named {', '.join(sorted(names))}", wanted="a name for the image", hint="Add --name.")
-    return names.pop()
+    return labels, annotations
 
 
 def _pairs(items: list[str], flag: str) -> dict[str, str]:
@@ -266,15 +276,16 @@ def _place(options: argparse.Namespace, name: str) -> Location:
     return place
 
 
-def _tags(
-    options: argparse.Namespace, place: Location, version: str | None, sources: Sequence[postgres.Source]
-) -> list[str]:
-    major = next((source.major for source in sources if source.major), None)
+def _tags(options: argparse.Namespace, place: Location, fields: dict[str, str]) -> list[str]:
     templates = [*([place.name] if place.name else []), *(options.tag or [])]
     if not templates:
-        templates = ["{version}" if version else "latest"]
-    fields = tag_fields(version, major)
-    return list(dict.fromkeys(postgres.expand_tag(template, fields) for template in templates))
+        templates = ["{version}" if "version" in fields else "latest"]
+    found, held = postgres.tags(templates, fields, floating=options.floating)
+    if held:
+        message(f"{fields['version']} is a pre-release: {', '.join(held)} not moved (--floating moves them)")
+    if not found:
+        raise UsageError("no tag is left", wanted="one that names the pre-release", hint="Add --tag '{version}'.")
+    return found
 
 
 def _open_store(place: Location, name: str) -> LocalStore:
@@ -285,16 +296,6 @@ def _open_store(place: Location, name: str) -> LocalStore:
     except UsageError:
         return open_store(place)
     return ArchiveStore(place.path, name=f"{reference.registry}/{reference.repository}")
-
-
-def _show_findings(report: postgres.Report, options: argparse.Namespace) -> None:
-    style = Style(no_color=options.no_color, stream=sys.stderr)
-    colours = {"error": "red", "warning": "yellow", "info": "cyan"}
-    for finding in report.findings:
-        severity = style(finding.severity, colours[finding.severity], "bold")
-        message(f"{severity} [{finding.id}] {printable(finding.where)}: {printable(finding.message)}")
-        if finding.hint:
-            message(f"  {style(finding.hint, 'dim')}")
 
 
 def _short(key: str) -> str:

@@ -12,6 +12,12 @@ DESCRIPTION: Final = _PREFIX + "description"
 VERSION: Final = _PREFIX + "version"
 LICENSES: Final = _PREFIX + "licenses"
 SOURCE: Final = _PREFIX + "source"
+URL: Final = _PREFIX + "url"
+DOCUMENTATION: Final = _PREFIX + "documentation"
+AUTHORS: Final = _PREFIX + "authors"
+REVISION: Final = _PREFIX + "revision"
+VENDOR: Final = _PREFIX + "vendor"
+BASE_NAME: Final = _PREFIX + "base.name"
 REF_NAME: Final = _PREFIX + "ref.name"
 """The tag of a descriptor in a layout's `index.json`."""
 
@@ -19,7 +25,9 @@ CONTAINERD_NAME: Final = "io.containerd.image.name"
 """The full reference under which containerd imports a descriptor of an archive."""
 
 
-SHORT: Final = ("title", "description", "version", "licenses", "source")
+SHORT: Final = (
+    "title", "description", "version", "licenses", "source", "url", "documentation", "authors", "revision", "vendor",
+)  # fmt: skip
 """Names that stand for `org.opencontainers.image.<name>`."""
 
 

@@ -43,10 +43,12 @@ class Control:
 
     Attributes:
         name: The extension's SQL name: the file's name without `.control`.
+        path: Where the file is in the image.
         values: Every key and its value, the last one where a key is repeated.
     """
 
     name: str
+    path: str = ""
     values: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -78,12 +80,13 @@ class Control:
         return tuple(sorted(self.values.keys() - KEYS))
 
 
-def parse_control(raw: bytes, *, name: str, where: object = "") -> Control:
+def parse_control(raw: bytes, *, name: str, path: str = "", where: object = "") -> Control:
     r"""A control file from its bytes.
 
     Args:
         raw: The file.
         name: The extension's name, from the file's name.
+        path: Where the file is in the image.
         where: What to name in an error.
 
     Raises:
@@ -108,7 +111,7 @@ def parse_control(raw: bytes, *, name: str, where: object = "") -> Control:
                 where=where,
                 hint="PostgreSQL refuses it.",
             ) from None
-    return Control(name=name, values=values)
+    return Control(name=name, path=path, values=values)
 
 
 def _is_boolean(text: str) -> bool:

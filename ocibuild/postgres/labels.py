@@ -1,19 +1,30 @@
-"""Labels: what an image says about itself, and where each value came from."""
+"""Labels: what an image says about itself, and where each value came from. The keys are those of CloudNativePG's images."""
 
 from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ocibuild.errors import UsageError
-from ocibuild.oci.annotations import DESCRIPTION, SHORT, TITLE, VERSION, full_key
+from ocibuild.oci.annotations import BASE_NAME, DESCRIPTION, SHORT, TITLE, VERSION, full_key
 
+from .control import Control
+from .policies import load_policy
 from .project import Project
 from .sources import Source
+from .sources.base import main_control
 
-__all__ = ["Label", "check_text", "labels"]
+__all__ = ["OPERAND_NAME", "OPERAND_OS", "PG_MAJOR", "SQL_VERSION", "Label", "check_text", "labels"]
+
+_CNPG = "io.cloudnativepg.image."
+OPERAND_NAME = _CNPG + "base.name"
+OPERAND_OS = _CNPG + "base.os"
+PG_MAJOR = _CNPG + "base.pgmajor"
+SQL_VERSION = _CNPG + "sql.version"
+_OPERAND = "ghcr.io/cloudnative-pg/postgresql"
+_LENGTH_LIMIT = 256  # of GHCR
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,9 +43,10 @@ def labels(
     recipe: Mapping[str, str] | None = None,
     project: Project | None = None,
     name: str | None = None,
+    distro: str | None = None,
     recipe_origin: str = "recipe",
 ) -> dict[str, Label]:
-    """The labels of an extension's image by key: those given, else the recipe's, the crate's, the control file's.
+    """The labels of an extension's image by key: those given, else the recipe's, the crate's or package's, the control file's.
 
     Args:
         sources: The extension.
@@ -42,10 +54,11 @@ def labels(
         recipe: The same, from a recipe.
         project: The crate, from `find_project`.
         name: The image's name, where it is not the extension's.
+        distro: The Debian release of the operand image it is for, such as `trixie`.
         recipe_origin: What to call the recipe.
 
     Raises:
-        UsageError: A key or value that is no text.
+        UsageError: A key or value that is no text, or is longer than registries take.
 
     Example:
         >>> from ocibuild.postgres import open_source
@@ -54,40 +67,71 @@ def labels(
         'pgrx_hello.control'
     """
     found: dict[str, Label] = {}
+    said = [*((full_key(key), value, "given") for key, value in (given or {}).items())]
+    said += [(full_key(key), value, recipe_origin) for key, value in (recipe or {}).items()]
+    for key, value, origin in said:
+        check_text(key, value)
+        found.setdefault(key, Label(key=key, value=value, origin=origin))
+    for key, text, origin in _known(sources, project, name, distro):
+        if text and key not in found:
+            short = text if len(text) <= _LENGTH_LIMIT else text[: _LENGTH_LIMIT - 1] + "…"
+            check_text(key, short)
+            found[key] = Label(key=key, value=short, origin=origin)
+    return dict(sorted((key, label) for key, label in found.items() if label.value))
 
-    def add(key: str, value: str | None, origin: str) -> None:
-        key = full_key(key)
-        if value:
-            check_text(key, value)
-            found.setdefault(key, Label(key=key, value=value, origin=origin))
 
-    for key, value in (given or {}).items():
-        add(key, value, "given")
-    for key, value in (recipe or {}).items():
-        add(key, value, recipe_origin)
-    control = next((source.main_control for source in sources if source.main_control), None)
-    add(TITLE, name, "given")
-    if project is not None:
-        for key, value in project.labels.items():
-            add(key, value, "Cargo.toml")
+def _known(
+    sources: Sequence[Source], project: Project | None, name: str | None, distro: str | None
+) -> Iterator[tuple[str, str | None, str]]:
+    """What can be read, the better before the worse, and where."""
+    yield TITLE, name, "given"
+    for field, value in project.labels.items() if project else ():
+        yield full_key(field), value, "Cargo.toml"
+    owner, control = _main(sources)
+    origin = f"{control.name}.control" if control else ""
     if control is not None:
-        add(TITLE, control.name, f"{control.name}.control")
-        add(DESCRIPTION, control.comment, f"{control.name}.control")
-        add(VERSION, control.default_version, f"{control.name}.control")
-    return dict(sorted(found.items()))
+        yield SQL_VERSION, control.default_version, origin
+        yield TITLE, control.name, origin
+        yield DESCRIPTION, control.comment, origin
+    for source in [*([owner] if owner else []), *sources]:
+        yield VERSION, source.package.version, source.package.origin
+        for key, value in source.package.labels.items():
+            yield key, value, source.package.origin
+    if control is not None:
+        yield VERSION, control.default_version, origin
+    major = next((source.major for source in sources if source.major), None)
+    is_built = any(library.magic for source in sources for library in source.libraries)
+    yield PG_MAJOR, str(major or ""), "the modules" if is_built else "the package"
+    yield OPERAND_OS, distro, "given"
+    if distro and major and load_policy(distro, "amd64").operand:
+        yield OPERAND_NAME, f"{_OPERAND}:{major}-minimal-{distro}", "given"
+    yield BASE_NAME, "scratch", "always"
+
+
+def _main(sources: Sequence[Source]) -> tuple[Source | None, Control | None]:
+    """The control file that stands for all, and its source."""
+    controls = {control.name: (source, control) for source in sources for control in source.controls}
+    control = main_control([control for _, control in controls.values()])
+    return controls[control.name] if control else (None, None)
 
 
 def check_text(key: str, value: str) -> None:
-    """Refuse a label or annotation that is not plain text.
+    """Refuse a label or annotation that is not plain text, or longer than registries take.
 
     Raises:
-        UsageError: No key, a control character, or text that is not UTF-8.
+        UsageError: No key, a control character, text that is not UTF-8, or a value of more than 256 characters.
     """
     where = f"{key[:80]!r} = {value[:80]!r}"
     if "." not in key and key not in SHORT and (near := difflib.get_close_matches(key.lower(), SHORT, n=1, cutoff=0.8)):
         raise UsageError(f"the label {where}", wanted="a short name or a full one", hint=f"Did you mean {near[0]!r}?")
     if not key.strip() or any(unicodedata.category(character) == "Cc" for character in key + value):
         raise UsageError(f"the label {where}", wanted="text without control characters")
+    if len(value) > _LENGTH_LIMIT:
+        raise UsageError(
+            f"{len(value)} characters in the label {where}",
+            wanted=f"at most {_LENGTH_LIMIT}, as GHCR takes",
+            hint="Shorten it.",
+        )
     try:
         (key + value).encode()
     except UnicodeEncodeError:

@@ -11,7 +11,15 @@ from typing import Any
 __all__ = ["Project", "above", "find_crates", "find_project"]
 
 SIZE_LIMIT = 1024 * 1024
-_FIELDS = {"description": "description", "license": "licenses", "repository": "source"}
+_FIELDS = {
+    "authors": "authors",
+    "description": "description",
+    "documentation": "documentation",
+    "homepage": "url",
+    "license": "licenses",
+    "repository": "source",
+    "version": "version",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +28,7 @@ class Project:
 
     Attributes:
         path: Its `Cargo.toml`.
-        labels: `description`, `licenses`, `source`, as far as it says.
+        labels: `description`, `licenses`, `source`, `url`, `documentation`, `authors`, `version`, as far as it says.
     """
 
     path: Path
@@ -77,6 +85,8 @@ def _project(path: Path, manifest: dict[str, Any], workspace: dict[str, Any]) ->
         value = package.get(field)
         if isinstance(value, dict) and value.get("workspace") is True:
             value = inherited.get(field)
+        if isinstance(value, list):
+            value = ", ".join(item for item in value if isinstance(item, str))
         if isinstance(value, str) and value.strip():
             found[key] = value.strip()
     return Project(path=path, labels=found)

@@ -18,6 +18,7 @@ __all__ = [
     "DOCUMENTS",
     "copy",
     "find_platform",
+    "platform_images",
     "read_blob",
     "read_config",
     "read_document",
@@ -128,7 +129,7 @@ def find_platform(artifact: Artifact, platform: Platform) -> Artifact:
     Raises:
         NotFoundError: No image for it; the message lists the platforms there are.
     """
-    found = _images(artifact)
+    found = platform_images(artifact)
     for candidate, image in found:
         if candidate.matches(platform):
             return image
@@ -144,7 +145,7 @@ def single_image(artifact: Artifact, platform: Platform | None = None) -> Artifa
     """
     if platform is not None:
         return find_platform(artifact, platform)
-    found = _images(artifact)
+    found = platform_images(artifact)
     if len(found) == 1:
         return found[0][1]
     hint = f"Add --platform, one of: {_names(found)}"
@@ -155,7 +156,7 @@ def _names(found: list[tuple[Platform, Artifact]]) -> str:
     return ", ".join(str(platform) for platform, _ in found) or "none"
 
 
-def _images(artifact: Artifact) -> list[tuple[Platform, Artifact]]:
+def platform_images(artifact: Artifact) -> list[tuple[Platform, Artifact]]:
     """The images of an artifact and their platforms; attestations, which name none, are left out."""
     document = read_document(artifact.source, artifact.root)
     if isinstance(document, Index):

@@ -19,15 +19,10 @@ from ocibuild.oci import Platform
 from ocibuild.store import DockerArchiveWriter, find_platform, walk
 from tests.real.test_readers import ARCHITECTURES, expected
 from tests.support.registry import registry
-from tests.support.tools import peer, peers_folder, require, run
+from tests.support.tools import peer, peers_folder, run
+from tests.support.volume import mounted, push
 
 pytestmark = pytest.mark.compat
-
-
-def push(layout: Path, name: str) -> None:
-    """Put the image of a layout into a registry, with another tool than ours."""
-    skopeo = [require("skopeo"), "copy", "-q", "--all", "--dest-tls-verify=false"]
-    run([*skopeo, f"oci:{layout}:0.2.0", f"docker://{name}"])
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -35,7 +30,7 @@ def test_crane_exports_the_files(hello: Path, tmp_path: Path, architecture: str)
     crane = peer("crane")
     with registry(tmp_path) as address:
         name = f"{address}/pgrx_hello-ext:0.2.0"
-        push(hello, name)
+        push(hello, name, "0.2.0")
         assert run([*crane, "digest", name], cwd=tmp_path).stdout.strip() == open_artifact(f"oci:{hello}").digest
         result = subprocess.run(
             [*crane, "export", "--platform", f"linux/{architecture}", name, "-"],
@@ -88,18 +83,9 @@ def config_of(layout: Path, architecture: str) -> str:
 
 
 def test_postgresql_18_loads_it_as_an_image_volume(hello: Path, tmp_path: Path) -> None:
-    folder = peers_folder()
-    with registry(tmp_path) as address:
-        name = f"{address}/pgrx_hello-ext:0.2.0"
-        push(hello, name)
-        script = (folder / "image-volume").read_text()
-        # The peers' podman takes plain HTTP from one address only; this registry has another, and says so.
-        assert "podman pull -q" in script
-        (tmp_path / "image-volume").write_text(
-            script.replace("podman pull -q", "podman pull --tls-verify=false -q").replace("$here/run", f"{folder}/run")
-        )
-        sql = "create extension pgrx_hello; select hello('x'), hello_length('x'), extversion from pg_extension where extname = 'pgrx_hello'"
-        out = run(["bash", tmp_path / "image-volume", name, "pgrx-hello", sql]).stdout
+    peers_folder()
+    sql = "create extension pgrx_hello; select hello('x'), hello_length('x'), extversion from pg_extension where extname = 'pgrx_hello'"
+    out = mounted(hello, "pgrx-hello", sql, tmp_path, tag="0.2.0").stdout
     assert out.strip() == "Hello, x!|9|0.2.0"
 
 

@@ -40,12 +40,36 @@ from ocibuild.oci import Digest, ImageConfig, Index, Manifest
 from ocibuild.oci.canonical import decode
 from ocibuild.oci.media_types import IMAGE_CONFIG, IMAGE_INDEX, IMAGE_MANIFEST
 from ocibuild.postgres import find_project, parse_control, read_magic, read_recipe
+from ocibuild.postgres.checks.sql import c_functions
 from ocibuild.postgres.project import find_crates
+from ocibuild.postgres.sources.alternatives import alternatives
 from ocibuild.postgres.tags import expand_tag, tag_fields
 from ocibuild.store import walk
 from ocibuild.store.graph import read_blob
+from tests.support.packages import deb, tar, zipped
 from tests.support.tools import TREES
 from tests.support.trees import mutate
+
+POSTINST = """#!/bin/sh
+set -e
+VERSION="18"
+DIR=/usr/share/postgresql/${VERSION}/extension
+update-alternatives --install $DIR/hello.control hello \\
+  $DIR/hello-3.control 30 --slave $DIR/a.control a "$DIR/hello-3.control"
+"""
+SQL = b"""-- a comment
+CREATE OR REPLACE FUNCTION s."F"(int, text DEFAULT 'it''s') RETURNS int AS 'MODULE_PATHNAME', 'f' LANGUAGE C STRICT;
+/* and */ DO $body$ BEGIN PERFORM 1; END $body$;
+COPY t FROM '/usr/share/x'; LOAD '$libdir/x';
+"""
+
+
+def _source(raw: bytes) -> None:
+    def read(path: Path) -> None:
+        sources = postgres.open_sources(path)
+        postgres.check(sources, platforms=["linux/amd64"])
+
+    _file(raw, read)
 
 
 def _text(raw: bytes) -> str:
@@ -197,6 +221,13 @@ def corpus() -> dict[str, tuple[Callable[[bytes], object], list[bytes]]]:
         small = (Path(folder) / "a.tar").read_bytes()
     library = (TREES[0] / "usr/lib/postgresql/18/lib/pgrx_hello.so").read_bytes()
     control = (TREES[0] / "usr/share/postgresql/18/extension/pgrx_hello.control").read_bytes()
+    small_files: dict[str, bytes | str] = {
+        "usr/share/postgresql/18/extension/hello-3.control": control,
+        "usr/share/postgresql/18/extension/hello.control": "/etc/alternatives/hello",
+        "etc/alternatives/hello": "/usr/share/postgresql/18/extension/hello-3.control",
+        "usr/share/postgresql/18/extension/hello--1.sql": SQL,
+        "usr/share/postgresql/18/extension/hello--2.sql": "=usr/share/postgresql/18/extension/hello--1.sql",
+    }
     return {
         "manifest": (lambda raw: decode(raw, Manifest), [documents[IMAGE_MANIFEST]]),
         "index": (lambda raw: decode(raw, Index), [documents[IMAGE_INDEX]]),
@@ -222,19 +253,28 @@ def corpus() -> dict[str, tuple[Callable[[bytes], object], list[bytes]]]:
             lambda raw: expand_tag(_text(raw), tag_fields("1.2.3", 18)),
             [b"{version}-{pg}-trixie", b"{major}.{minor}"],
         ),
+        "deb": (_source, [deb(small_files, postinst=POSTINST, suffix=suffix) for suffix in ("", ".xz", ".zst")]),
+        "sources": (
+            _source,
+            [tar(small_files), tar(small_files, ".gz"), tar(small_files, ".xz"), zipped(small_files), small],
+        ),
+        "alternatives": (lambda raw: alternatives(raw.decode(errors="replace")), [POSTINST.encode()]),
+        "sql": (lambda raw: list(c_functions(raw.decode(errors="replace"))), [SQL]),
         "magic": (read_magic, [library[0x4D000:0x4D200]]),
-        "elf": (lambda raw: read_shared_object(io.BytesIO(raw)), [library]),
+        "elf": (read_shared_object, [library]),
     }
 
 
 def tables(library: bytes) -> list[range]:
     """Where an ELF file keeps what its reader reads: headers and the small sections."""
     elf = ELFFile(io.BytesIO(library))
-    end = elf.header["e_shoff"] + elf.header["e_shnum"] * elf.header["e_shentsize"]
-    kinds = ("SHT_DYNAMIC", "SHT_GNU_verneed", "SHT_DYNSYM", "SHT_STRTAB")
-    sections = [section for section in elf.iter_sections() if section["sh_type"] in kinds]
+    header = elf.header
+    end = header["e_shoff"] + header["e_shnum"] * header["e_shentsize"]
+    segments = range(header["e_phoff"], header["e_phoff"] + header["e_phnum"] * header["e_phentsize"])
+    kinds = ("DYNAMIC", "DYNSYM", "STRTAB", "HASH", "GNU_HASH", "GNU_verneed", "GNU_verdef", "GNU_versym", "NOTE")
+    sections = [section for section in elf.iter_sections() if str(section["sh_type"]).removeprefix("SHT_") in kinds]
     inside = [range(item["sh_offset"], item["sh_offset"] + item["sh_size"]) for item in sections]
-    return [range(64), range(elf.header["e_shoff"], end), *inside]
+    return [range(64), segments, range(header["e_shoff"], end), *inside]
 
 
 def campaign(name: str, parse: Callable[[bytes], object], seeds: list[bytes], count: int, first: int) -> str:
@@ -246,7 +286,7 @@ def campaign(name: str, parse: Callable[[bytes], object], seeds: list[bytes], co
     for seed in range(first, first + count):
         origin = seeds[seed % len(seeds)]
         raw = structured[name](origin, seed) if name in structured and seed % 2 else mutate(origin, seed, spots)
-        if name in ("tar", "archive") and seed % 4:
+        if name in ("tar", "archive", "deb", "sources") and seed % 4:
             raw = mend_tar(raw)
         start = time.perf_counter()
         try:

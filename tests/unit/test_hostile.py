@@ -402,7 +402,7 @@ def test_many_sections_with_one_endless_name() -> None:
     library[62:64] = (1).to_bytes(2, "little")
     assert elf.elfclass == 64
     with bounded(), contextlib.suppress(ElfError):
-        read_shared_object(io.BytesIO(bytes(library)))
+        read_shared_object(bytes(library))
 
 
 # Waiting, and what the system says

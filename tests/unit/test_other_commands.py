@@ -338,7 +338,8 @@ def test_an_interrupted_build_cleans_up(tmp_path: Path, number: signal.Signals) 
     _, err = process.communicate()
     # A Ctrl-C that falls into an import makes CPython end itself by the signal, though it was handled: 130 to a shell.
     assert process.returncode in ((130, -signal.SIGINT) if number == signal.SIGINT else (130,))
-    assert err == "ocibuild: interrupted\n"
+    assert err.splitlines()[-1] == "ocibuild: interrupted"
+    assert "Traceback" not in err
     assert list((tmp_path / "out").iterdir()) == []
 
 

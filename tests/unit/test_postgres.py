@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from ocibuild.errors import ControlError, UsageError
-from ocibuild.oci.annotations import DESCRIPTION, LICENSES, SOURCE, TITLE, VERSION
+from ocibuild.oci.annotations import BASE_NAME, DESCRIPTION, LICENSES, SOURCE, TITLE, VERSION
 from ocibuild.postgres import (
+    check_version,
     expand_tag,
     find_project,
     find_recipe,
@@ -16,7 +17,9 @@ from ocibuild.postgres import (
     open_source,
     parse_control,
     read_recipe,
+    tags,
 )
+from ocibuild.postgres.labels import PG_MAJOR, SQL_VERSION
 from ocibuild.postgres.tags import tag_fields
 from tests.support.tools import TREES
 
@@ -179,6 +182,9 @@ def test_where_labels_come_from(tmp_path: Path) -> None:
         DESCRIPTION: ("from the crate", "Cargo.toml"),
         TITLE: ("pgrx_hello", "pgrx_hello.control"),
         VERSION: ("0.2.0", "pgrx_hello.control"),
+        SQL_VERSION: ("0.2.0", "pgrx_hello.control"),
+        PG_MAJOR: ("18", "the modules"),
+        BASE_NAME: ("scratch", "always"),
     }
 
 
@@ -198,6 +204,9 @@ def test_labels_refused(bad: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("template", "version", "tag"),
     [
+        ("{version}-{timestamp}-{pg}-{distro}", "0.8.6", "0.8.6-202608201414-18-trixie"),
+        ("{version}-pg{pg}", "1:3.7.0~rc1+dfsg", "1-3.7.0-rc1-dfsg-pg18"),
+        ("{major}-pg{pg}", "1:3.7.0", "3-pg18"),
         ("{version}", "0.2.0", "0.2.0"),
         ("{major}.{minor}", "1.2.3", "1.2"),
         ("{version}-{pg}-trixie", "1.2", "1.2-18-trixie"),
@@ -211,9 +220,61 @@ def test_labels_refused(bad: dict[str, str]) -> None:
     ],
 )
 def test_tags(template: str, version: str | None, tag: str | None) -> None:
-    fields = tag_fields(version, 18)
+    fields = tag_fields(version, 18, distro="trixie", created=1787235299)
     if tag is None:
         with pytest.raises(UsageError):
             expand_tag(template, fields)
     else:
         assert expand_tag(template, fields) == tag
+
+
+@pytest.mark.parametrize(
+    ("version", "floating", "made", "held"),
+    [
+        ("1.2.3", False, ["1.2.3", "1.2", "latest", "edge", "pg18"], []),
+        ("1.2.3-rc.1", False, ["1.2.3-rc.1", "edge"], ["{major}.{minor}", "latest", "pg{pg}"]),
+        ("1.2.3~rc1", False, ["1.2.3-rc1", "edge"], ["{major}.{minor}", "latest", "pg{pg}"]),
+        ("1.2.3~rc1", True, ["1.2.3-rc1", "1.2", "latest", "edge", "pg18"], []),
+    ],
+)
+def test_floating_tags_do_not_move_to_a_prerelease(
+    version: str, floating: bool, made: list[str], held: list[str]
+) -> None:
+    templates = ["{version}", "{major}.{minor}", "latest", "edge", "pg{pg}"]
+    assert tags(templates, tag_fields(version, 18), floating=floating) == (made, held)
+
+
+def test_the_version_of_a_git_tag() -> None:
+    for text in ("0.2.0", "v0.2.0", "refs/tags/v0.2.0"):
+        check_version("0.2.0", text)
+    for version, text in (("0.2.0", "v0.2.1"), (None, "v0.2.0"), ("0.2.0", "main")):
+        with pytest.raises(UsageError, match="as expected"):
+            check_version(version, text)
+
+
+def test_labels_of_cloudnativepg() -> None:
+    found = labels([open_source(TREES[0])], distro="trixie")
+    assert found["io.cloudnativepg.image.base.name"].value == "ghcr.io/cloudnative-pg/postgresql:18-minimal-trixie"
+    assert found["io.cloudnativepg.image.base.os"].value == "trixie"
+    assert "io.cloudnativepg.image.base.name" not in labels([open_source(TREES[0])], distro="sid")
+
+
+def test_long_labels(tmp_path: Path) -> None:
+    write(tmp_path, {"Cargo.toml": CRATE.replace("from the crate", "x" * 300), "pgrx_hello.control": ""})
+    found = labels([open_source(TREES[0])], project=find_project(tmp_path, "pgrx_hello"))
+    assert found[DESCRIPTION].value == "x" * 255 + "…"
+    with pytest.raises(UsageError, match="at most 256"):
+        labels([], given={"description": "x" * 257})
+
+
+def test_a_recipe_in_cargo_toml(tmp_path: Path) -> None:
+    table = '[package.metadata.ocibuild]\nname = "n"\npreload = ["x"]\n[package.metadata.ocibuild.env]\nA = "b"\n'
+    write(tmp_path, {"Cargo.toml": CRATE + table, "sub/Cargo.toml": CRATE})
+    path = find_recipe(tmp_path / "sub")
+    assert path == tmp_path / "Cargo.toml"
+    assert path is not None
+    recipe = read_recipe(path)
+    assert (recipe.name, recipe.preload, recipe.env) == ("n", ("x",), {"A": "b"})
+    (tmp_path / "Cargo.toml").write_text(CRATE + "[package.metadata.ocibuild]\nnmae = 'n'\n")
+    with pytest.raises(UsageError, match="Did you mean 'name'"):
+        read_recipe(path)

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import mmap
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
 
 from ocibuild.elf import SharedObject, read_shared_object
 from ocibuild.errors import SourceError
-from ocibuild.layer.entry import Entry, File
+from ocibuild.layer.entry import Directory, Entry, File, Symlink
+from ocibuild.layer.plan import resolve
 from ocibuild.oci import Platform
 from ocibuild.postgres.control import SIZE_LIMIT, Control, parse_control
 from ocibuild.postgres.magic import ENTRY_POINT, Magic, read_magic
 
-__all__ = ["Library", "Source", "content_digest", "make_source", "read_content"]
+__all__ = [
+    "Library",
+    "Package",
+    "Source",
+    "common_major",
+    "content_digest",
+    "main_control",
+    "make_source",
+    "read_content",
+]
 
+_COUNT_LIMIT = 1000
 _MACHINES = {
     ("X86_64", 64): "amd64", ("AARCH64", 64): "arm64", ("386", 32): "386", ("ARM", 32): "arm/v7",
     ("PPC64", 64): "ppc64le", ("S390", 64): "s390x", ("RISCV", 64): "riscv64", ("LOONGARCH", 64): "loong64",
@@ -48,42 +59,65 @@ class Library:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Package:
+    """What a source's own packaging says: a Debian package's fields, an archive's or a folder's name.
+
+    Attributes:
+        name: The software's name, such as `pgvector`.
+        version: Its version, such as `0.8.7`.
+        major: The PostgreSQL major version it was made for.
+        labels: Labels, by full key.
+        origin: Where this was read, for a person.
+    """
+
+    name: str | None = None
+    version: str | None = None
+    major: int | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    origin: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One platform's part of an extension, ready to be an image.
+    """One platform's part of an extension, or a part for every platform, ready to be an image.
 
     Attributes:
         where: What was read.
-        kind: How it was understood: `pgrx` or `plain`.
-        platform: What it runs on.
+        kind: How it was understood: `pgrx`, `install`, `archive`, `deb`, `image` or `plain`.
+        platform: What it runs on; None for scripts alone, which go with every platform.
         entries: The files at the paths they have in the image.
-        controls: The control files, sorted by name.
-        libraries: The shared objects, sorted by path.
-        left_out: Files that are no part of the image.
+        controls: The control files, sorted by path.
+        libraries: The shared objects and programs, sorted by path.
+        left_out: Files of the source that are no part of the image.
+        package: What its packaging says.
+        keeps: What keeps the content of files that came out of an archive.
     """
 
     where: Path
     kind: str
-    platform: Platform
+    platform: Platform | None
     entries: tuple[Entry, ...]
     controls: tuple[Control, ...] = ()
     libraries: tuple[Library, ...] = ()
     left_out: tuple[str, ...] = ()
+    package: Package = Package()
+    keeps: tuple[object, ...] = field(default=(), repr=False)
 
     @property
     def major(self) -> int | None:
-        """The PostgreSQL major version its modules were compiled for."""
-        return next((library.magic.major for library in self.libraries if library.magic), None)
+        """The PostgreSQL major version its modules were compiled for, else the one its packaging names."""
+        return common_major(self.libraries) or self.package.major
 
     @property
     def main_control(self) -> Control | None:
         """The control file the image is named after: the one that requires no other of the source."""
-        names = {control.name for control in self.controls}
-        mains = [control for control in self.controls if not names & set(control.requires)]
-        return mains[0] if len(mains) == 1 else None
+        return main_control(self.controls)
 
     @property
     def name(self) -> str | None:
-        """The extension's name, from its control file, else from its only module."""
+        """The software's name: its package's, else its control file's, else its only module's."""
+        if self.package.name is not None:
+            return self.package.name
         if self.main_control is not None:
             return self.main_control.name
         modules = [library.path for library in self.libraries if library.magic]
@@ -91,113 +125,136 @@ class Source:
 
     @property
     def version(self) -> str | None:
-        """The control file's `default_version`."""
-        return self.main_control.default_version if self.main_control else None
+        """The software's version: its package's, else the control file's `default_version`."""
+        return self.package.version or (self.main_control.default_version if self.main_control else None)
 
-    @property
-    def scripts(self) -> dict[str, File]:
-        """The SQL scripts and control files by path: the part that no platform may have otherwise."""
-        files = (entry for entry in self.entries if isinstance(entry, File))
-        return {entry.path: entry for entry in files if entry.path.endswith((".sql", ".control"))}
+
+def common_major(libraries: Iterable[Library]) -> int | None:
+    """The PostgreSQL major that most modules were compiled for, the newest of several that as many were."""
+    counts = Counter(library.magic.major for library in libraries if library.magic)
+    return max(counts, key=lambda major: (counts[major], major), default=None)
+
+
+def main_control(controls: Sequence[Control]) -> Control | None:
+    """The control file that requires none of its neighbours, if it is the only one."""
+    names = {control.name for control in controls}
+    mains = [control for control in controls if not names & set(control.requires)]
+    return mains[0] if len(mains) == 1 else None
 
 
 def make_source(
     where: Path,
     kind: str,
-    entries: list[Entry],
+    entries: Sequence[Entry],
     *,
     platform: Platform | None = None,
     left_out: tuple[str, ...] = (),
+    package: Package | None = None,
+    keeps: tuple[object, ...] = (),
 ) -> Source:
     """A source from its entries: its libraries and control files are read, and its platform found.
 
+    Args:
+        where: What was read.
+        kind: How it was understood.
+        entries: At the paths they have in the image.
+        platform: Given, or else that of the libraries.
+        left_out: What is no part of the image.
+        package: What its packaging says.
+        keeps: What keeps the entries' content.
+
     Raises:
-        SourceError: Libraries for several platforms or several servers, or none and no platform given.
+        SourceError: Libraries for several platforms, and none given.
         ElfError, ControlError: A library or control file that cannot be read.
     """
-    files = [entry for entry in entries if isinstance(entry, File)]
-    libraries = tuple(_library(file) for file in files if _is_library(file.path))
-    controls = [
-        parse_control(read_content(file, SIZE_LIMIT + 1), name=_stem(file.path), where=origin(file))
-        for file in files
-        if file.path.endswith(".control") and "--" not in _stem(file.path)
-    ]
+    files = {entry.path: entry for entry in entries if isinstance(entry, File)}
+    compiled = [file for file in files.values() if _is_library(file)]
+    if len(compiled) > _COUNT_LIMIT or sum(entry.path.endswith(".control") for entry in entries) > _COUNT_LIMIT:
+        raise SourceError(f"more than {_COUNT_LIMIT} libraries or control files", wanted="an extension", where=where)
+    libraries = [_library(file, _origin(where, file)) for file in compiled]
+    controls = []
+    for path, file in _control_files(entries).items():
+        raw = read_content(file, SIZE_LIMIT + 1)
+        controls.append(parse_control(raw, name=_stem(path), path=path, where=_origin(where, file)))
     return Source(
         where=where,
         kind=kind,
         platform=_platform(where, libraries, platform),
         entries=tuple(entries),
-        controls=tuple(sorted(controls, key=lambda control: control.name)),
-        libraries=libraries,
+        controls=tuple(sorted(controls, key=lambda control: control.path)),
+        libraries=tuple(sorted(libraries, key=lambda library: library.path)),
         left_out=left_out,
+        package=package or Package(),
+        keeps=keeps,
     )
 
 
-def _platform(where: Path, libraries: tuple[Library, ...], given: Platform | None) -> Platform:
-    majors = {library.magic.major: library for library in libraries if library.magic}
-    if len(majors) > 1:
-        listed = ", ".join(f"{majors[major].path} for {major}" for major in sorted(majors))
-        raise SourceError(
-            f"modules for several PostgreSQL majors: {listed}",
-            wanted="one",
-            where=where,
-            hint="Package each by itself.",
-        )
+def _control_files(entries: Sequence[Entry]) -> dict[str, File]:
+    """The control files by path. One that only lends its content to a link (Debian's alternatives) is not one itself."""
+    tree = {entry.path: entry for entry in entries}
+    found: dict[str, File] = {}
+    lent = set()
+    for entry in entries:
+        if not entry.path.endswith(".control") or "--" in _stem(entry.path) or isinstance(entry, Directory):
+            continue
+        target = tree.get(resolve(entry.path, tree) or "")
+        if isinstance(target, File):
+            found[entry.path] = target
+            if isinstance(entry, Symlink):
+                lent.add(target.path)
+    return {path: file for path, file in found.items() if path not in lent}
+
+
+def _platform(where: Path, libraries: Sequence[Library], given: Platform | None) -> Platform | None:
+    if given is not None:
+        return given.normalized()
     platforms = {library.platform: library for library in libraries}
     if len(platforms) > 1:
         listed = ", ".join(f"{platforms[item].path} for {item}" for item in sorted(platforms, key=str))
         raise SourceError(
-            f"libraries for several platforms: {listed}", wanted="one", where=where, hint="Give one source a platform."
-        )
-    found = next(iter(platforms), None)
-    if found is None and given is None:
-        raise SourceError(
-            "no library that tells the platform",
-            wanted="a .so file",
+            f"libraries for several platforms: {listed}",
+            wanted="one",
             where=where,
-            hint=f"If there is none, say which platform it is: linux/amd64={where}",
+            hint=f"Say which is meant, to see all that is wrong: linux/amd64={where}",
         )
-    if found is not None and given is not None and not found.matches(given):
-        raise SourceError(f"a library for {found}: {platforms[found].path}", wanted=f"{given}, as given", where=where)
-    platform = given if given is not None else found
-    assert platform is not None
-    return platform.normalized()
+    return next(iter(platforms)).normalized() if platforms else None
 
 
-def _library(file: File) -> Library:
-    where = origin(file)
-    if isinstance(file.content, bytes):
-        return _read_library(file, io.BytesIO(file.content), file.content, where)
+def _library(file: File, where: object) -> Library:
+    if isinstance(file.content, bytes) or not file.size:
+        return _read_library(file, file.content if isinstance(file.content, bytes) else b"", where)
     try:
-        with open(file.content, "rb") as stream:
-            if not file.size:
-                return _read_library(file, stream, b"", where)
-            with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                return _read_library(file, stream, data, where)
+        with open(file.content, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return _read_library(file, data, where)
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror}", where=where) from error
 
 
-def _read_library(file: File, stream: BinaryIO, data: bytes | mmap.mmap, where: object) -> Library:
-    facts = read_shared_object(stream, where=where)
+def _read_library(file: File, data: bytes | mmap.mmap, where: object) -> Library:
+    facts = read_shared_object(data, where=where)
     magic = None
     if ENTRY_POINT in facts.exports:
         magic = read_magic(data, little_endian=facts.little_endian, where=where)
     return Library(path=file.path, facts=facts, magic=magic)
 
 
-def _is_library(path: str) -> bool:
-    name = path.rpartition("/")[2]
-    return name.endswith((".so", ".dylib", ".dll")) or ".so." in name
+def _is_library(file: File) -> bool:
+    """Whether a file is a library by its name, or a program of a folder `bin` by its first bytes."""
+    folder, _, name = file.path.rpartition("/")
+    if name.endswith((".so", ".dylib", ".dll")) or (".so." in name and not name.endswith(".debug")):
+        return True
+    return folder.rpartition("/")[2] == "bin" and read_content(file, 4) == b"\x7fELF"
 
 
 def _stem(path: str) -> str:
     return path.rpartition("/")[2].removesuffix(".control")
 
 
-def origin(file: File) -> object:
-    """Where a file's content comes from, for an error."""
-    return file.path if isinstance(file.content, bytes) else file.content
+def _origin(where: Path, file: File) -> object:
+    """Where a file's content comes from, for an error: not the temporary file that an archive's member is in."""
+    if isinstance(file.content, Path) and file.content.is_relative_to(where):
+        return file.content
+    return f"{where}: {file.path}"
 
 
 def read_content(file: File, limit: int = -1) -> bytes:

@@ -1,88 +1,210 @@
-"""What `cargo pgrx package` writes: files below the prefix that `pg_config` has, whatever it is.
+"""Where an installed extension's files go in the image, whatever prefix `pg_config` had.
 
-The control file lies in `<sharedir>/extension`, the library in `<pkglibdir>`. In the image they are `share/extension`
-and `lib`.
+The control file lies in `<sharedir>/extension`, modules in `<pkglibdir>`, programs in a folder `bin`. In the image they are
+`share/extension`, `lib` and `bin`; licences are in `licenses/<package>`. What is for building and reading is left out.
 """
 
 from __future__ import annotations
 
+import posixpath
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from ocibuild.errors import SourceError
 from ocibuild.layer.entry import Directory, Entry, File, Symlink
-from ocibuild.layer.plan import check_targets, plan
+from ocibuild.layer.plan import resolve
 
-__all__ = ["map_pgrx_tree"]
+__all__ = ["Include", "Mapped", "development_kind", "is_development", "map_install_tree"]
+
+_LICENCE = re.compile(r"(?:LICEN[CS]E|COPYING|COPYRIGHT|NOTICE)(?:[._-][\w.-]*)?", re.IGNORECASE)
+_DEVELOPMENT = re.compile(
+    r"(?:^|/)(?:bitcode|include|pgxs|pkgconfig|doc|docs|man|lintian)/|\.(?:h|a|la|pc|md|asciidoc|adoc|rst)(?:\.gz)?$"
+    r"|(?:^|/)(?:README|INSTALL|CHANGES|CHANGELOG|NEWS|SHA256SUMS)[^/]*$",
+    re.IGNORECASE,
+)
+_LIBRARY = (".so", ".dylib", ".dll")
+_SERVER = re.compile(r"(?:^|[/.])(?:postgresql|pgsql|pgrx)")
 
 
-def map_pgrx_tree(entries: list[Entry], *, where: Path) -> tuple[tuple[Entry, ...], tuple[str, ...]] | None:
-    """The entries of a pgrx tree at the paths they have in the image, and what is left out; None for another tree.
+@dataclass(frozen=True, slots=True)
+class Include:
+    """Left-out files to take all the same: a glob on paths of the source, and the folder of the image they go to."""
+
+    pattern: str
+    folder: str | None = None
+
+    def place(self, path: str) -> str | None:
+        """Where a path goes; None when the pattern does not match."""
+        if not fnmatchcase(path, self.pattern):
+            return None
+        if self.folder is None:
+            parts = path.split("/")
+            at = next((number for number, part in enumerate(parts[:-1]) if part in ("share", "lib", "bin")), 0)
+            return "/".join(parts[at:])
+        fixed = re.split(r"[*?\[]", self.pattern)[0].rpartition("/")[0]
+        return f"{self.folder.strip('/')}/{path[len(fixed) :].lstrip('/')}".lstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """The entries at the paths they have in the image, and the paths that were left out."""
+
+    entries: list[Entry]
+    left_out: tuple[str, ...]
+
+
+def is_development(path: str) -> bool:
+    """Whether a file is one that a server has no use for: headers, bitcode, documentation."""
+    return _DEVELOPMENT.search(path) is not None
+
+
+def development_kind(path: str) -> str:
+    """What sort of such a file it is, for a person: the name of its folder, or documentation.
+
+    Example:
+        >>> development_kind("usr/lib/postgresql/18/lib/bitcode/x/x.bc"), development_kind("README.md")
+        ('bitcode', 'documentation')
+    """
+    match = _DEVELOPMENT.search(path)
+    folder = match[0].strip("/").lower() if match and match[0].endswith("/") else ""
+    if folder in ("bitcode", "include", "pgxs", "lintian"):
+        return folder
+    return "libraries to link with" if path.endswith((".a", ".la", ".pc", ".h")) else "documentation"
+
+
+def map_install_tree(
+    entries: Sequence[Entry],
+    *,
+    where: Path,
+    package: str | None,
+    bitcode: bool = False,
+    include: Iterable[Include] = (),
+) -> Mapped | None:
+    """What an installation left, at the paths it has in the image; None where nothing of an extension or wanted is there.
+
+    Args:
+        entries: The tree.
+        where: What to name in an error.
+        package: Whose licences those at the top of the tree are.
+        bitcode: Keep the LLVM bitcode of the functions.
+        include: What to take although it is not the extension's by its place.
 
     Raises:
-        SourceError: Several folders with control files or libraries, or one without the other.
+        SourceError: Several folders with control files or modules, and no telling which is meant.
     """
-    controls = {_parent(item.path) for item in entries if item.path.endswith(".control") and _in_extension(item.path)}
-    libraries = {_parent(item.path) for item in entries if _is_module(item)}
-    if not (controls or libraries):
+    files = [entry for entry in entries if not isinstance(entry, Directory)]
+    scripts = {_parent(item.path) for item in files if _is_script(item.path)}
+    libraries = {_parent(item.path) for item in files if item.path.endswith(_LIBRARY)}
+    wanted = tuple(include)
+    if not (scripts or libraries or any(item.place(entry.path) for item in wanted for entry in files)):
         return None
-    if len(controls) > 1:
-        raise SourceError(f"control files in several folders: {', '.join(sorted(controls))}", wanted="one", where=where)
-    if not controls:
-        raise SourceError(
-            f"a library in {next(iter(sorted(libraries)))}, and no control file under a folder named extension",
-            wanted="what cargo pgrx package writes",
-            where=where,
-            hint=f"A plain tree is given with its platform: linux/amd64={where}",
-        )
-    sharedir = _parent(next(iter(controls)))
-    pkglibdir = _common(libraries, sharedir, where)
+    if len(scripts) > 1:
+        raise SourceError(f"control files in several folders: {', '.join(sorted(scripts))}", wanted="one", where=where)
+    extension = next(iter(scripts), None)
+    pkglibdir = _pkglibdir(libraries, extension, where)
+    prefix = _Prefix(extension, pkglibdir, package, bitcode)
+
+    def place(path: str) -> str | None:
+        taken = (item.place(path) for item in wanted)
+        return next((found for found in taken if found), None) or prefix.place(path)
+
+    return _mapped(files, {entry.path: entry for entry in entries}, place)
+
+
+def _mapped(files: list[File | Symlink], tree: dict[str, Entry], place: Callable[[str], str | None]) -> Mapped:
     mapped: list[Entry] = []
     left_out: list[str] = []
-    for entry in entries:
-        path = _shared(entry.path, sharedir) or (pkglibdir and _moved(entry.path, pkglibdir, "lib"))
-        if isinstance(entry, Directory):
-            continue
-        if path:
-            mapped.append(_at(entry, path))
-        else:
+    for entry in files:
+        path = place(entry.path)
+        if path is None:
             left_out.append(entry.path)
-    check_targets(plan(mapped))
-    return tuple(mapped), tuple(left_out)
+        elif isinstance(entry, File):
+            # An artifact store drops executable bits, so those of the input are not trusted.
+            mode = 0o755 if "bin" in path.split("/")[:-1] else 0o644
+            mapped.append(File(path=path, content=entry.content, size=entry.size, mode=mode))
+        else:
+            mapped.append(_link(entry, path, tree, place))
+    return Mapped(mapped, tuple(left_out))
 
 
-def _at(entry: File | Symlink, path: str) -> Entry:
-    if isinstance(entry, Symlink):
-        return Symlink(path=path, target=entry.target)
-    # An artifact store drops executable bits, so those of the input are not trusted.
-    mode = 0o755 if "bin" in path.split("/")[:-1] else 0o644
-    return File(path=path, content=entry.content, size=entry.size, mode=mode)
+def _link(link: Symlink, path: str, tree: dict[str, Entry], place: Callable[[str], str | None]) -> Entry:
+    """A link to where its target goes in the image, or a copy of a target that does not go there by itself."""
+    found = resolve(link.path, tree)
+    target = tree.get(found) if found else None
+    if isinstance(target, File):
+        goal = place(target.path)
+        if goal is None:
+            return File(path=path, content=target.content, size=target.size)
+        return Symlink(path=path, target=posixpath.relpath(goal, posixpath.dirname(path) or "."))
+    return Symlink(path=path, target=link.target)
 
 
-def _common(libraries: set[str], sharedir: str, where: Path) -> str:
-    """The folder of the modules: the one that all others are below."""
-    outside = sorted(folder for folder in libraries if not _shared(folder + "/x", sharedir))
-    tops = [folder for folder in outside if not any(_moved(folder, other, "lib") for other in outside)]
-    if len(tops) > 1:
+@dataclass(frozen=True, slots=True)
+class _Prefix:
+    """Where an installation has what."""
+
+    extension: str | None
+    pkglibdir: str | None
+    package: str | None
+    bitcode: bool
+
+    def place(self, path: str) -> str | None:
+        """Where a path goes; None for what is no part of the image."""
+        if (module := self._module(path)) is not None:
+            is_kept = not is_development(module) or (self.bitcode and module.startswith("bitcode/"))
+            return f"lib/{module}" if is_kept else None
+        if self.extension is not None and (below := _below(path, self.extension)) is not None:
+            return f"share/extension/{below}"
+        if _LICENCE.fullmatch(path.rpartition("/")[2]):
+            return self._licence(path)
+        if is_development(path):
+            return None
+        inside = re.search(r"(?:^|/)bin/(.+)$", path)
+        return self._shared(path) or (f"bin/{inside[1]}" if inside else None)
+
+    def _module(self, path: str) -> str | None:
+        """A path below the folder of the modules. At the top of a tree, only libraries are."""
+        if self.pkglibdir is None or (self.pkglibdir == "" and ("/" in path or not path.endswith(_LIBRARY))):
+            return None
+        return _below(path, self.pkglibdir)
+
+    def _shared(self, path: str) -> str | None:
+        """Of a flat tree, where lib and extension are neighbours, the folder above them is not the extension's alone."""
+        sharedir = _parent(self.extension or "")
+        if sharedir == "" or (self.pkglibdir is not None and _below(self.pkglibdir, sharedir) is not None):
+            return None
+        below = _below(path, sharedir)
+        return None if below is None else f"share/{below}"
+
+    def _licence(self, path: str) -> str | None:
+        documented = re.search(r"(?:^|/)doc/([^/]+)/", path)
+        owner = documented[1] if documented else self.package
+        return f"licenses/{owner}/{path.rpartition('/')[2]}" if owner else None
+
+
+def _pkglibdir(folders: set[str], extension: str | None, where: Path) -> str | None:
+    """The folder of the modules: of several, the one below which all others are, or the only one that is a server's."""
+    outside = sorted(folder for folder in folders if extension is None or _below(folder + "/x", extension) is None)
+    tops = [folder for folder in outside if not any(_below(folder, other) for other in outside if other != folder)]
+    servers = [folder for folder in tops if _SERVER.search(folder)]
+    chosen = servers if len(tops) > 1 else tops
+    if len(chosen) > 1 or (tops and not chosen):
         raise SourceError(f"libraries in several folders: {', '.join(tops)}", wanted="one", where=where)
-    return tops[0] if tops else ""
+    return chosen[0] if chosen else None
 
 
-def _shared(path: str, sharedir: str) -> str:
-    """A path below the sharedir as it is in the image; of a tree that is itself the sharedir, its extension folder."""
-    return _moved(path, sharedir, "share") if sharedir else _moved(path, "extension", "share/extension")
+def _below(path: str, folder: str) -> str | None:
+    """A path relative to a folder; None when it is not below it."""
+    if folder == "":
+        return path
+    return path[len(folder) + 1 :] if path.startswith(f"{folder}/") else None
 
 
-def _moved(path: str, folder: str, to: str) -> str:
-    """A path below one folder as it is below another; empty when it is not below it."""
-    return f"{to}{path[len(folder) :]}" if path.startswith(folder + "/") else ""
-
-
-def _is_module(entry: Entry) -> bool:
-    return not isinstance(entry, Directory) and entry.path.endswith((".so", ".dylib", ".dll"))
-
-
-def _in_extension(path: str) -> bool:
-    return _parent(path).rpartition("/")[2] == "extension"
+def _is_script(path: str) -> bool:
+    return _parent(path).rpartition("/")[2] == "extension" and path.endswith((".control", ".sql"))
 
 
 def _parent(path: str) -> str:

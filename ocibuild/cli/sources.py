@@ -1,0 +1,196 @@
+"""What build and check share: the sources on the command line, the recipe, and what follows from them."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocibuild import postgres
+from ocibuild.cli.render import message, printable
+from ocibuild.errors import UsageError
+from ocibuild.layer import File
+from ocibuild.postgres.checks import MAX_SIZE
+from ocibuild.postgres.policies import DISTROS
+from ocibuild.postgres.recipe import RECIPE_NAME
+from ocibuild.postgres.sources.base import make_source
+
+__all__ = ["Input", "add_source_options", "check_input", "read_input"]
+
+_PLATFORM = re.compile(r"([a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?)=(.*)", re.DOTALL)
+_SIZE = re.compile(r"([0-9]{1,12})\s*(|[kKMG])i?B?")
+_UNITS = {"": 1, "k": 1000, "K": 1000, "M": 1000**2, "G": 1000**3}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Input:
+    """What is to be packed, and what is known of it.
+
+    Attributes:
+        sources: The sources.
+        name: The image's name.
+        recipe: The recipe, empty where there is none.
+        recipe_origin: The recipe's name for a person.
+        project: The crate.
+        distro: The Debian release of the server's image.
+    """
+
+    sources: Sequence[postgres.Source]
+    name: str
+    recipe: postgres.Recipe
+    recipe_origin: str
+    project: postgres.Project | None
+    distro: str | None
+
+    @property
+    def major(self) -> int | None:
+        """The PostgreSQL major version."""
+        return next((source.major for source in self.sources if source.major), None)
+
+
+def add_source_options(parser: argparse.ArgumentParser) -> None:
+    """The arguments that say what is packed and for whom."""
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        metavar="SOURCE",
+        help="a folder, archive, Debian package or image; PLATFORM=FOLDER for a plain tree",
+    )
+    parser.add_argument(
+        "--pg", type=int, metavar="MAJOR", help="the PostgreSQL major, where nothing or too much tells it"
+    )
+    parser.add_argument("--name", help="the image's name (default: the package's, else the extension's)")
+    parser.add_argument("--distro", choices=DISTROS, help="the Debian release of the server's image")
+    parser.add_argument("--platform", action="append", default=[], metavar="P", help="build for these platforms only")
+    parser.add_argument(
+        "--include", action="append", default=[], metavar="GLOB[=FOLDER]", help="take left-out files too"
+    )
+    parser.add_argument("--bitcode", action="store_true", help="keep LLVM bitcode")
+    parser.add_argument("--strip-libdir", action="store_true", help="take $libdir/ out of scripts")
+    parser.add_argument("--folders", action="store_true", help="a folder for each extension in the image")
+    parser.add_argument(
+        "--system",
+        action="append",
+        default=[],
+        metavar="PATH",
+        help=".deb or root folder to take needed libraries from",
+    )
+    parser.add_argument(
+        "--max-size", default=str(MAX_SIZE), metavar="SIZE", help="what is called large (default 10 MB)"
+    )
+
+
+def read_input(options: argparse.Namespace) -> Input:
+    """Everything that the arguments name, read.
+
+    Raises:
+        OcibuildError: Something of it cannot be.
+    """
+    asked = [_split(text) for text in options.sources] or _project(options)
+    folders = [*(Path(os.path.realpath(path)) for _, path in asked), Path.cwd()]
+    path = next((path for folder in folders if (path := postgres.find_recipe(folder))), None)
+    recipe = postgres.read_recipe(path) if path else postgres.Recipe()
+    include = [*options.include, *recipe.include]
+    given = [
+        source
+        for platform, item in asked
+        for source in postgres.open_sources(
+            item, platform=platform, major=options.pg, bitcode=options.bitcode, include=include
+        )
+    ]
+    distro = options.distro or recipe.distro
+    if distro is not None and distro not in DISTROS:
+        raise UsageError(f"the distro {distro!r}", wanted=f"one of: {', '.join(DISTROS)}", where=path or "")
+    name = options.name or recipe.name or postgres.image_name(given) or _tree_name(given)
+    sources = [_in_folder(source) for source in given] if options.folders else given
+    if options.strip_libdir:
+        sources = [postgres.strip_libdir(source) for source in sources]
+    if path is not None and recipe.license_files:
+        sources = [*sources, _licences(path, recipe, name)]
+    sources = [*sources, *_system(sources, options, distro)]
+    extensions = list(dict.fromkeys(control.name for source in sources for control in source.controls))
+    projects = (postgres.find_project(folder, item) for item in extensions for folder in folders)
+    return Input(
+        sources=sources,
+        name=name,
+        recipe=recipe,
+        recipe_origin=path.name if path else RECIPE_NAME,
+        project=next((project for project in projects if project), None),
+        distro=distro,
+    )
+
+
+def check_input(given: Input, options: argparse.Namespace) -> postgres.Report:
+    """The report on what is to be packed."""
+    return postgres.check(
+        given.sources,
+        distro=given.distro,
+        major=options.pg,
+        name=given.name,
+        preload=given.recipe.preload,
+        max_size=_size(options.max_size),
+        platforms=options.platform,
+    )
+
+
+def _split(text: str) -> tuple[str | None, str]:
+    """The platform in front of a source, if there is one, and its path."""
+    match = _PLATFORM.fullmatch(text)
+    return (match[1], match[2]) if match and not os.path.exists(text) else (None, text)
+
+
+def _project(options: argparse.Namespace) -> list[tuple[None, str]]:
+    """The packages of the pgrx project in the current folder, named: it was not said which."""
+    target = os.environ.get("CARGO_TARGET_DIR")
+    paths = postgres.find_packages(Path.cwd(), major=options.pg, target=Path(target) if target else None)
+    found = [os.path.relpath(path) for path in paths]
+    for path in found:
+        message(f"packing {printable(path)}")
+    return [(None, path) for path in found]
+
+
+def _in_folder(source: postgres.Source) -> postgres.Source:
+    if source.name is None:
+        raise UsageError("an extension without a name", wanted="one for its folder", where=source.where)
+    return postgres.in_folder(source, postgres.mount_name(source.name))
+
+
+def _licences(path: Path, recipe: postgres.Recipe, name: str) -> postgres.Source:
+    """The licence files that a recipe names, for every platform."""
+    entries = []
+    for item in recipe.license_files:
+        file = path.parent / item
+        if not file.is_file():
+            raise UsageError(f"no file {item!r}", wanted="a licence file, relative to the recipe", where=path)
+        entries.append(File(path=f"licenses/{postgres.mount_name(name)}/{file.name}", content=file))
+    return make_source(path.parent, "licences", entries)
+
+
+def _system(
+    sources: Sequence[postgres.Source], options: argparse.Namespace, distro: str | None
+) -> list[postgres.Source]:
+    if not options.system:
+        return []
+    if distro is None:
+        raise UsageError("--system without --distro", wanted="the Debian release whose image lacks the libraries")
+    systems = [postgres.open_system(path) for path in options.system]
+    roots = postgres.image_roots(sources, platforms=options.platform)
+    found = (postgres.system_source(root, distro, systems) for root in roots)
+    return [source for source in found if source is not None]
+
+
+def _tree_name(sources: Sequence[postgres.Source]) -> str:
+    names = {source.where.resolve().name for source in sources}
+    if len(names) != 1:
+        raise UsageError(f"sources named {', '.join(sorted(names))}", wanted="a name for the image", hint="Add --name.")
+    return names.pop()
+
+
+def _size(text: str) -> int:
+    match = _SIZE.fullmatch(text)
+    if match is None:
+        raise UsageError(f"--max-size {text!r}", wanted="bytes, or such as 25MB")
+    return int(match[1]) * _UNITS[match[2]]

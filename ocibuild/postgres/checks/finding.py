@@ -1,0 +1,79 @@
+"""What a check found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Finding", "Report", "Verdict"]
+
+_ORDER = {"error": 0, "warning": 1, "info": 2}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing a check found.
+
+    Attributes:
+        id: The check's identifier, such as `missing-script`; `docs/reference/checks.md` has a section for each.
+        severity: `error` (the extension would not work), `warning` or `info`.
+        message: What was found.
+        where: The file it is about.
+        hint: What to do.
+        distro: The Debian release it holds for, where it does not hold for all.
+    """
+
+    id: str
+    severity: str
+    message: str
+    where: str
+    hint: str = ""
+    distro: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """The finding as `--json` prints it."""
+        return {
+            "id": self.id,
+            "severity": self.severity,
+            "message": self.message,
+            "where": self.where,
+            "hint": self.hint,
+            "distro": self.distro,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether the operand image of one Debian release can load the modules, and what hinders it.
+
+    Attributes:
+        distro: The release, such as `bookworm`.
+        findings: What hinders it, and what only deserves a warning.
+    """
+
+    distro: str
+    findings: tuple[Finding, ...]
+
+    def __bool__(self) -> bool:
+        return all(finding.severity != "error" for finding in self.findings)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All findings, errors first, and a verdict for each Debian release. True when no finding is an error."""
+
+    findings: tuple[Finding, ...]
+    verdicts: tuple[Verdict, ...] = ()
+
+    def __bool__(self) -> bool:
+        return not self.errors
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """The findings that forbid publishing."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+
+def in_order(findings: list[Finding]) -> tuple[Finding, ...]:
+    """Findings by severity, then by place; the same one only once."""
+    unique = dict.fromkeys(findings)
+    return tuple(sorted(unique, key=lambda item: (_ORDER[item.severity], item.where, item.id, item.message)))
