@@ -5,6 +5,7 @@ python -m tests.support.debian          # pin what sid has today in tests/real/p
 
 from __future__ import annotations
 
+import atexit
 import functools
 import hashlib
 import re
@@ -36,7 +37,9 @@ class Sid:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
         (folder / "lists" / "partial").mkdir(parents=True)
+        (folder / "cache" / "archives" / "partial").mkdir(parents=True)
         (folder / "debs").mkdir()
         (folder / "sources.list").write_text(f"deb {_site()} sid main\n")
         self.apt("update")
