@@ -16,8 +16,10 @@ OcibuildError                1   root; never raised itself
 │   ├── DocumentError        5   a manifest, index or configuration that is not one
 │   └── LayerError           5   a layer that is not a tar archive, or not a safe one
 ├── NotFoundError            6   a blob, tag or image that is not there
-└── StoreError               7   a place that cannot be read or written
-    └── LayoutError          7   a folder or file that is not an OCI layout
+├── StoreError               7   a place that cannot be read or written
+│   └── LayoutError          7   a folder or file that is not an OCI layout
+└── RegistryError            8   a registry that refuses, answers nonsense, or does not answer
+    └── AuthError            9   credentials that are missing, refused, or cannot be read
 ```
 """
 
@@ -26,6 +28,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 __all__ = [
+    "AuthError",
     "CheckError",
     "ContentError",
     "ControlError",
@@ -37,6 +40,7 @@ __all__ = [
     "LayoutError",
     "NotFoundError",
     "OcibuildError",
+    "RegistryError",
     "SourceError",
     "StoreError",
     "UsageError",
@@ -157,3 +161,19 @@ class StoreError(OcibuildError, OSError):
 
 class LayoutError(StoreError):
     """A folder or file that is not an OCI layout."""
+
+
+class RegistryError(OcibuildError):
+    """A registry that refuses, answers nonsense, or does not answer; `status` is the HTTP status of its answer, 0 for none."""
+
+    exit_code = 8
+
+    def __init__(self, found: str, *, wanted: str = "", where: object = "", hint: str = "", status: int = 0) -> None:
+        super().__init__(found, wanted=wanted, where=where, hint=hint)
+        self.status = status
+
+
+class AuthError(RegistryError):
+    """Credentials that are missing, refused, or cannot be read."""
+
+    exit_code = 9

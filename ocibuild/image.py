@@ -21,8 +21,9 @@ from ocibuild.oci import (
 )
 from ocibuild.oci.canonical import encode
 from ocibuild.store.base import Artifact, LocalStore
-from ocibuild.store.graph import copy, read_config, read_document
+from ocibuild.store.graph import read_config, read_document
 from ocibuild.store.spool import Spool
+from ocibuild.store.transfer import copy
 
 __all__ = ["build_image", "build_index"]
 

@@ -3,10 +3,11 @@
 from .archive import ArchiveStore
 from .base import Artifact, Fetcher, LocalStore, Store
 from .docker import DockerArchiveWriter
-from .graph import copy, find_platform, read_blob, single_image, walk
+from .graph import find_platform, read_blob, single_image, walk
 from .layout import LayoutStore
 from .memory import MemoryStore
 from .spool import Spool
+from .transfer import copy
 
 __all__ = [
     "ArchiveStore",

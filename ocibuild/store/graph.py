@@ -1,22 +1,17 @@
-"""Functions over stores: reading documents, walking what an artifact reaches, copying it."""
+"""Functions over stores: reading documents, and walking what an artifact reaches."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
 
 from ocibuild.errors import ContentError, DocumentError, NotFoundError, UsageError
-from ocibuild.layer.stream import PullStream
 from ocibuild.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform, media_types
 from ocibuild.oci.canonical import DOCUMENT_LIMIT, decode
-from ocibuild.oci.reference import check_tag
 
-from .base import Artifact, Fetcher, Store
+from .base import Artifact, Fetcher
 
 __all__ = [
     "DOCUMENTS",
-    "copy",
     "find_platform",
     "platform_images",
     "read_blob",
@@ -31,7 +26,6 @@ DOCUMENTS = media_types.MANIFESTS | media_types.INDEXES
 """The media types that name other blobs."""
 
 GRAPH_LIMIT = 10_000
-_CHUNK = 1024 * 1024
 
 
 def read_blob(source: Fetcher, descriptor: Descriptor) -> bytes:
@@ -84,8 +78,15 @@ def read_config(source: Fetcher, manifest: Manifest) -> ImageConfig:
     return config
 
 
-def walk(source: Fetcher, root: Descriptor) -> Iterator[Descriptor]:
+def walk(
+    source: Fetcher, root: Descriptor, *, skip: Callable[[Descriptor], bool] | None = None
+) -> Iterator[Descriptor]:
     """Every blob the root reaches, each once, children before what names them. `subject` is not followed.
+
+    Args:
+        source: Where documents are read from.
+        root: Where to begin.
+        skip: Tells of a manifest or index that it is left out, with all that it names.
 
     Raises:
         ContentError: The graph is larger than any honest one, or an index names a manifest of an unknown type.
@@ -104,6 +105,8 @@ def walk(source: Fetcher, root: Descriptor) -> Iterator[Descriptor]:
         seen.add(descriptor.digest)
         if len(seen) > GRAPH_LIMIT:
             raise ContentError(f"more than {GRAPH_LIMIT} blobs reached", where=root.digest)
+        if skip is not None and descriptor.media_type in DOCUMENTS and skip(descriptor):
+            continue
         stack.append((descriptor, True))
         document = read_document(source, descriptor)
         if document is None:
@@ -188,103 +191,3 @@ def referrer_of(raw: bytes, descriptor: Descriptor) -> tuple[Descriptor, Descrip
         annotations=document.annotations,
     )
     return document.subject, listed
-
-
-def copy(
-    artifact: Artifact,
-    store: Store,
-    *,
-    tags: Iterable[str] = (),
-    platform: Platform | None = None,
-    referrers: bool = False,
-    on_progress: Callable[[Descriptor, int], None] | None = None,
-) -> Artifact:
-    """Put an artifact and all it reaches into a store: build, push, pull, export and import are this one function.
-
-    Blobs that are there already are not sent; digests never change; the root and its tags come last, so that nobody
-    sees half an image.
-
-    Args:
-        artifact: What to copy.
-        store: Where to.
-        tags: Names to give it there.
-        platform: Copy only this platform's image out of an index.
-        referrers: Also copy what is attached: every manifest whose `subject` is one of those copied.
-        on_progress: Called with a blob's descriptor and the number of its bytes that were just handled.
-
-    Returns:
-        The copied artifact, with the store as its source.
-
-    Raises:
-        NotFoundError: The artifact, a blob of it, or the platform is not there.
-        DigestMismatchError: A blob is damaged; nothing is tagged.
-        StoreError: The store cannot be written.
-
-    Example:
-        >>> from ocibuild import MemoryStore, build_image, Platform
-        >>> image = build_image([], platform=Platform.parse("linux/amd64"))
-        >>> copy(image, MemoryStore(), tags=["1.0"]).digest == image.digest
-        True
-    """
-    names = [check_tag(tag) for tag in tags]
-    if platform is not None:
-        artifact = find_platform(artifact, platform)
-    source = artifact.source
-    copied: list[Descriptor] = []
-    for descriptor in walk(source, artifact.root):
-        _transfer(source, store, descriptor, on_progress)
-        if descriptor.media_type in DOCUMENTS:
-            copied.append(descriptor)
-    if referrers:
-        _copy_referrers(source, store, copied, on_progress)
-    for name in names:
-        store.tag(artifact.root, name)
-    return Artifact(artifact.root, store)
-
-
-def _transfer(
-    source: Fetcher, store: Store, descriptor: Descriptor, on_progress: Callable[[Descriptor, int], None] | None
-) -> None:
-    if store.exists(descriptor):
-        if on_progress is not None:
-            on_progress(descriptor, descriptor.size)
-        return
-    with source.fetch(descriptor) as stream:
-        if on_progress is None:
-            store.push(descriptor, stream)
-        else:
-            store.push(descriptor, io.BufferedReader(_Counted(stream, descriptor, on_progress), _CHUNK))
-
-
-def _copy_referrers(
-    source: Fetcher,
-    store: Store,
-    subjects: list[Descriptor],
-    on_progress: Callable[[Descriptor, int], None] | None,
-) -> None:
-    if not hasattr(source, "referrers"):
-        raise UsageError("a source that knows no referrers", wanted="an image in a store")
-    seen = {subject.digest for subject in subjects}
-    todo = list(subjects)
-    while todo:
-        for referrer in source.referrers(todo.pop()):
-            if referrer.digest in seen:
-                continue
-            if len(seen) > GRAPH_LIMIT:
-                raise ContentError(f"more than {GRAPH_LIMIT} referrers")
-            seen.add(referrer.digest)
-            for descriptor in walk(source, referrer):
-                _transfer(source, store, descriptor, on_progress)
-            todo.append(referrer)
-
-
-class _Counted(PullStream):
-    """A reader that tells how far it has come."""
-
-    def __init__(self, stream: BinaryIO, descriptor: Descriptor, tell: Callable[[Descriptor, int], None]) -> None:
-        self._stream, self._descriptor, self._tell = stream, descriptor, tell
-
-    def pull(self, size: int) -> bytes:
-        data = self._stream.read(size)
-        self._tell(self._descriptor, len(data))
-        return data

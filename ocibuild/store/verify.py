@@ -9,7 +9,9 @@ from ocibuild.errors import DigestMismatchError, StoreError
 from ocibuild.layer.stream import PullStream
 from ocibuild.oci import Descriptor, Digest
 
-__all__ = ["VerifyingReader"]
+__all__ = ["VerifyingReader", "verifying"]
+
+_CHUNK = 256 * 1024
 
 
 class VerifyingReader(PullStream):
@@ -41,6 +43,26 @@ class VerifyingReader(PullStream):
         if not self._left:
             self._verify()
         return data
+
+    def seekable(self) -> bool:
+        return self._stream.seekable()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to an offset from the start, reading all before it anew: what is handed on is verified as a whole."""
+        if whence != 0 or not 0 <= offset <= self._descriptor.size:
+            raise StoreError(f"a seek to {offset}", wanted="an offset from the start", where=self._where)
+        if offset == self.tell():
+            return offset
+        self._stream.seek(0)
+        self._left = self._descriptor.size
+        self._hasher = self._descriptor.digest.hasher()
+        self._verified = False
+        while self.tell() < offset:
+            self.pull(min(_CHUNK, offset - self.tell()))
+        return offset
+
+    def tell(self) -> int:
+        return self._descriptor.size - self._left
 
     def _verify(self) -> None:
         if self._read(1):

@@ -88,7 +88,8 @@ def sources(folder: str = "") -> Iterator[tuple[Path, ast.Module]]:
 
 def test_the_environment_is_read_at_the_edge() -> None:
     for path, tree in sources():
-        if path.is_relative_to(ROOT / "ocibuild/cli"):
+        # The command line, and what reads credentials from where the container tools keep them.
+        if path.is_relative_to(ROOT / "ocibuild/cli") or path == ROOT / "ocibuild/registry/credentials.py":
             continue
         used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
         assert not used & {"environ", "getenv", "expanduser", "putenv"}, path

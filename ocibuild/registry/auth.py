@@ -1,0 +1,183 @@
+"""Authorization: Basic, and the bearer token flow with scopes of our own (distribution's auth specification)."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import requests
+from oras.auth.base import AuthBackend
+
+from ocibuild.errors import AuthError, RegistryError
+
+from .credentials import Credential
+from .origin import Origin, check_target, redacted
+
+__all__ = ["Authorizer", "Challenge", "parse_challenges"]
+
+_ANSWER_LIMIT = 1024 * 1024
+_SECONDS = (10, 30)
+_MARGIN = 10.0
+_LONGEST_LIFE = 3600.0
+_SCHEME = re.compile(r"\s*,?\s*([A-Za-z]+)(?:\s+|$)")
+_PARAMETER = re.compile(r"\s*([A-Za-z_]+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,\"]+))\s*(?:,|$)")
+_CLIENT = "ocibuild"
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """What a `WWW-Authenticate` header asks for."""
+
+    scheme: str
+    parameters: dict[str, str]
+
+
+@dataclass(slots=True)
+class _Token:
+    value: str = field(repr=False)
+    until: float
+
+
+class Authorizer(AuthBackend):
+    """Gives the `Authorization` of requests to one registry, and to no other place.
+
+    A token is kept for each scope, renewed before it ends and when the registry no longer takes it.
+    """
+
+    def __init__(self, registry: Origin, credential: Credential | None, session: requests.Session, verify: Any) -> None:
+        super().__init__()
+        self.session = session
+        self._registry, self._credential, self._verify = registry, credential, verify
+        self._challenge: Challenge | None = None
+        self._tokens: dict[str, _Token] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be seen: credentials and tokens."""
+        known = self._credential.secrets if self._credential else ()
+        return (*known, *(token.value for token in self._tokens.values()))
+
+    def load_configs(self, container: Any, configs: Any = None) -> None:
+        """Nothing: inherited calls would read Docker's configuration in their own way."""
+
+    def header(self, scope: str) -> str | None:
+        """The `Authorization` for a scope, as far as it is known without asking."""
+        challenge = self._challenge
+        if challenge is None:
+            return None
+        if challenge.scheme == "basic":
+            return self._credential.basic if self._credential else None
+        token = self._valid(scope)
+        return f"Bearer {token.value if token else self._fetch(scope, None)}"
+
+    def answer(self, header: str, scope: str, refused: str | None) -> str | None:
+        """The `Authorization` that a challenge asks for; None when there is nothing to give.
+
+        Args:
+            header: `WWW-Authenticate`.
+            scope: What is to be done, such as `repository:o/x:pull,push`.
+            refused: The `Authorization` that was refused.
+
+        Raises:
+            AuthError: The token service refuses, or the challenge leads where no secret may go.
+        """
+        challenges = {item.scheme: item for item in parse_challenges(header)}
+        if "bearer" in challenges and challenges["bearer"].parameters.get("realm"):
+            self._challenge = challenges["bearer"]
+            return f"Bearer {self._fetch(scope, refused)}"
+        if "basic" in challenges and self._credential is not None and self._credential.password:
+            self._challenge = challenges["basic"]
+            return self._credential.basic if refused != self._credential.basic else None
+        return None
+
+    def _valid(self, scope: str) -> _Token | None:
+        token = self._tokens.get(scope)
+        return token if token is not None and token.until > time.monotonic() else None
+
+    def _fetch(self, scope: str, refused: str | None) -> str:
+        with self._lock:
+            lock = self._locks.setdefault(scope, threading.Lock())
+        with lock:  # several threads want the same one: the first asks
+            token = self._valid(scope)
+            if token is None or f"Bearer {token.value}" == refused:
+                token = self._request(scope)
+                self._tokens[scope] = token
+            return token.value
+
+    def _request(self, scope: str) -> _Token:
+        """Ask the token service."""
+        assert self._challenge is not None
+        parameters = self._challenge.parameters
+        realm = parameters["realm"]
+        try:
+            check_target(realm, self._registry, what="its token service")
+        except RegistryError as error:
+            raise AuthError(error.found, wanted=error.wanted, where=error.where) from None
+        fields = {"service": parameters["service"]} if parameters.get("service") else {}
+        credential = self._credential
+        shown = redacted(realm)
+        try:
+            if credential is not None and credential.identity_token:
+                data = {**fields, "grant_type": "refresh_token", "client_id": _CLIENT, "scope": scope}
+                data["refresh_token"] = credential.identity_token
+                answer = self._send("POST", realm, data=data)
+            else:
+                headers = {"Authorization": credential.basic} if credential else {}
+                answer = self._send("GET", realm, params={**fields, "scope": scope}, headers=headers)
+        except requests.RequestException as error:
+            raise AuthError(f"no answer ({type(error).__name__})", wanted="a token", where=shown) from None
+        return self._read(answer, shown, scope)
+
+    def _send(self, method: str, url: str, **arguments: Any) -> requests.Response:
+        return self.session.request(
+            method, url, timeout=_SECONDS, allow_redirects=False, verify=self._verify, stream=True, **arguments
+        )
+
+    def _read(self, answer: requests.Response, where: str, scope: str) -> _Token:
+        with answer:
+            raw = answer.raw.read(_ANSWER_LIMIT + 1, decode_content=True)
+        if answer.status_code in (401, 403):
+            who = (
+                f"the credentials from {self._credential.origin or 'the caller'}"
+                if self._credential
+                else "no credentials"
+            )
+            hint = "Log in again, or give the token the right to it." if self._credential else "Log in: ocibuild login."
+            raise AuthError(f"{who} refused for {scope}", where=where, hint=hint, status=answer.status_code)
+        try:
+            fields = json.loads(raw) if answer.status_code == 200 and len(raw) <= _ANSWER_LIMIT else {}  # noqa: PLR2004
+            value = fields.get("token") or fields.get("access_token")
+            life = fields.get("expires_in", 60)
+        except (ValueError, AttributeError, RecursionError):
+            value, life = None, 60
+        if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value):
+            raise AuthError(f"an answer without a token ({answer.status_code})", where=where, status=answer.status_code)
+        seconds = float(life) if isinstance(life, int | float) and life > 0 else 60.0
+        return _Token(value, time.monotonic() + max(1.0, min(seconds, _LONGEST_LIFE) - _MARGIN))
+
+
+def parse_challenges(header: str) -> list[Challenge]:
+    """The challenges of a `WWW-Authenticate` header (RFC 9110); what is none is passed over.
+
+    Example:
+        >>> parse_challenges('Bearer realm="https://ghcr.io/token",service="ghcr.io"')
+        [Challenge(scheme='bearer', parameters={'realm': 'https://ghcr.io/token', 'service': 'ghcr.io'})]
+    """
+    found: list[Challenge] = []
+    at = 0
+    header = header[:8192]
+    while at < len(header) and (scheme := _SCHEME.match(header, at)):
+        at = scheme.end()
+        parameters: dict[str, str] = {}
+        while parameter := _PARAMETER.match(header, at):
+            value = parameter[3] if parameter[2] is None else re.sub(r"\\(.)", r"\1", parameter[2])
+            parameters.setdefault(parameter[1].lower(), value)
+            at = parameter.end()
+        found.append(Challenge(scheme[1].lower(), parameters))
+    return found

@@ -1,0 +1,301 @@
+"""Requests to one registry: authorised, retried, redirected only where that is safe. The one module that stands on oras."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
+
+import oras.provider
+import requests
+from requests.adapters import HTTPAdapter
+
+from ocibuild.errors import AuthError, NotFoundError, RegistryError
+
+from .auth import Authorizer
+from .credentials import Credential
+from .origin import Origin, check_target, join, redacted
+from .retry import Patience, is_temporary, wanted_wait
+
+__all__ = ["Answer", "RegistryClient"]
+
+TIMEOUT = (10, 60)
+"""Seconds to connect, and between two bytes."""
+
+PATIENCE = 120.0
+"""Seconds for which failures of one request are borne."""
+
+_REDIRECTS = 5
+ANSWER_LIMIT = 8 * 1024 * 1024
+_ERROR_LIMIT = 64 * 1024
+_BLOCK = 256 * 1024
+_REDIRECTED = frozenset({301, 302, 303, 307, 308})
+
+Body = Callable[[], IO[bytes]] | bytes | None
+Answer = requests.Response
+
+
+class RegistryClient(oras.provider.Registry):
+    """A connection pool to one registry. Every request, inherited ones too, goes through `send`."""
+
+    def __init__(
+        self,
+        host: str,
+        *,
+        credential: Credential | None = None,
+        plain_http: bool | None = None,
+        ca_file: str | None = None,
+        client_certificate: tuple[str, str] | None = None,
+        patience: float = PATIENCE,
+        connections: int = 8,
+    ) -> None:
+        scheme = "https"
+        if plain_http or (plain_http is None and Origin.of(f"https://{host}").is_loopback):
+            scheme = "http"
+        super().__init__(host, insecure=scheme == "http", tls_verify=ca_file or True)
+        self.origin = Origin.of(f"{scheme}://{host}")
+        self.base = f"{scheme}://{host}"
+        self.patience = patience
+        self.requests_sent = 0
+        self._count_lock = threading.Lock()
+        # Without an `auth` of its own a session takes what ~/.netrc says, in place of any header.
+        self.session.auth = _unchanged
+        # Not the session's: it would be shown to every origin.
+        self._certificate = client_certificate
+        self.session.headers.update({"User-Agent": "ocibuild", "Accept-Encoding": "identity"})
+        adapter = _Adapter(pool_connections=4, pool_maxsize=connections, max_retries=0)
+        self.session.mount("https://", adapter)
+        self.session.mount("http://", adapter)
+        self.auth = Authorizer(self.origin, credential, self.session, ca_file or True)
+
+    def do_request(
+        self,
+        url: str,
+        method: str = "GET",
+        data: Any = None,
+        headers: Mapping[str, str] | None = None,
+        json: Any = None,
+        stream: bool = False,
+    ) -> Answer:
+        """What inherited methods call."""
+        if json is not None:
+            raise RegistryError("a request that writes JSON of its own", wanted="bytes", where=redacted(url))
+        kept = {key: value for key, value in (headers or {}).items() if key.lower() != "authorization"}
+        scope = _scope_of(url, "pull" if method in ("GET", "HEAD") else "pull,push")
+        return self.send(method, url, scope=scope, body=data, headers=kept, stream=stream)
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        scope: str,
+        body: Body = None,
+        length: int | None = None,
+        headers: Mapping[str, str] | None = None,
+        stream: bool = False,
+        accept: tuple[int, ...] = (),
+        retry: bool = True,
+    ) -> Answer:
+        """Send a request and give the answer, once it is one of those wanted.
+
+        Args:
+            method: The HTTP method.
+            url: Absolute; the registry's own, or where it sent us.
+            scope: What the request needs, such as `repository:o/x:pull`.
+            body: The content, or what opens it anew for every try.
+            length: The content's size, where it is opened.
+            headers: More headers.
+            stream: Leave the answer's content unread.
+            accept: Statuses that are answers besides 2xx, such as 404.
+            retry: Try again after what may pass.
+
+        Raises:
+            AuthError: The registry wants other credentials.
+            NotFoundError: 404, unless accepted.
+            RegistryError: It refuses, or does not answer in time.
+        """
+        patience = Patience(self.patience if retry else 0.0)
+        while True:
+            try:
+                answer = self._authorised(method, url, scope, body, length, dict(headers or {}))
+            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+                if not patience.wait():
+                    raise self._unreachable(method, url, error) from None
+                continue
+            if answer.status_code < 300 or answer.status_code in accept:  # noqa: PLR2004
+                return answer if stream else _consumed(answer)
+            raw = _consumed(answer).content[:_ERROR_LIMIT]
+            if is_temporary(answer.status_code, raw) and patience.wait(
+                wanted_wait(answer.headers.get("Retry-After"), raw)
+            ):
+                continue
+            raise self._refused(method, url, answer, raw)
+
+    def _authorised(
+        self, method: str, url: str, scope: str, body: Body, length: int | None, headers: dict[str, str]
+    ) -> Answer:
+        """One try: with what is known of authorization, and again with what a challenge asks for."""
+        header = self.auth.header(scope)
+        answer = self._redirected(method, url, header, body, length, headers)
+        if answer.status_code != 401 or Origin.of(answer.url) != self.origin:  # noqa: PLR2004
+            return answer
+        challenge = answer.headers.get("WWW-Authenticate", "")
+        fresh = self.auth.answer(challenge, scope, header)
+        if fresh is None or fresh == header:
+            return answer
+        answer.close()
+        return self._redirected(method, url, fresh, body, length, headers)
+
+    def _redirected(
+        self,
+        method: str,
+        url: str,
+        authorization: str | None,
+        body: Body,
+        length: int | None,
+        headers: dict[str, str],
+    ) -> Answer:
+        """One request and the redirects it leads to. A secret stays with the registry's own origin."""
+        for _ in range(_REDIRECTS):
+            target = check_target(url, self.origin, what="it sends us to")
+            sent = dict(headers)
+            if authorization is not None and target == self.origin:
+                sent["Authorization"] = authorization
+            answer = self._once(method, url, body, length, sent)
+            link = answer.headers.get("Location", "")
+            if answer.status_code not in _REDIRECTED or not link:
+                return answer
+            answer.close()
+            following = join(url, link)
+            if method not in ("GET", "HEAD") and Origin.of(following) != self.origin:
+                raise RegistryError(
+                    f"a redirect of {method} to {redacted(following)}", wanted="its own origin", where=self.base
+                )
+            url = following
+        raise RegistryError(f"more than {_REDIRECTS} redirects", where=redacted(url))
+
+    def _once(self, method: str, url: str, body: Body, length: int | None, headers: dict[str, str]) -> Answer:
+        with self._count_lock:
+            self.requests_sent += 1
+        with contextlib.ExitStack() as stack:
+            data = stack.enter_context(body()) if callable(body) else body
+            if length is not None:
+                headers["Content-Length"] = str(length)
+            answer: Answer = self.session.request(
+                method,
+                url,
+                data=_Sized(data, length) if callable(body) and length is not None else data,
+                headers=headers,
+                stream=True,
+                timeout=TIMEOUT,
+                allow_redirects=False,
+                verify=self._tls_verify,
+                cert=self._certificate if Origin.of(url) == self.origin else None,
+            )
+        return answer
+
+    def _refused(self, method: str, url: str, answer: Answer, raw: bytes) -> RegistryError | NotFoundError:
+        status = answer.status_code
+        said = self.scrubbed(_said(raw))
+        found = f"{status} {answer.reason or ''}".strip() + (f": {said}" if said else "")
+        where = f"{method} {redacted(url)}"
+        if status == 404:  # noqa: PLR2004
+            return NotFoundError(found, where=where)
+        if status in (401, 403):
+            return AuthError(found, where=where, hint=self._auth_hint(status), status=status)
+        return RegistryError(found, where=where, status=status)
+
+    def _auth_hint(self, status: int) -> str:
+        credential = self.auth._credential  # noqa: SLF001 - the other half of this class
+        if credential is None:
+            return "Log in: ocibuild login."
+        if self.origin.host == "ghcr.io" and status == 403:  # noqa: PLR2004
+            return "Give the workflow `packages: write`, and the repository the Write role on the package."
+        return f"The credentials came from {credential.origin or 'the caller'}."
+
+    def _unreachable(self, method: str, url: str, error: Exception) -> RegistryError:
+        kind = "no answer in time" if isinstance(error, requests.Timeout) else "the connection failed"
+        if isinstance(error, requests.exceptions.SSLError):
+            kind = "the TLS connection failed: its certificate is not trusted, or it speaks no TLS"
+        return RegistryError(f"{kind} ({type(error).__name__})", where=f"{method} {redacted(url)}")
+
+    def own(self, url: str) -> str:
+        """A URL, once it is known to be the registry's own: a list goes on nowhere else.
+
+        Raises:
+            RegistryError: It is another's.
+        """
+        if Origin.of(url) != self.origin:
+            raise RegistryError(f"a list that goes on at {redacted(url)}", wanted="its own origin", where=self.base)
+        return url
+
+    def scrubbed(self, text: str) -> str:
+        """A text of the registry's without anything that is a secret."""
+        for secret in self.auth.secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+def _consumed(answer: Answer) -> Answer:
+    """The answer with its content read, as far as it is no longer than a document may be."""
+    with answer:
+        try:
+            content = answer.raw.read(ANSWER_LIMIT + 1, decode_content=False) or b""
+        except Exception:  # noqa: BLE001 - urllib3's many; a status needs no content
+            content = b""
+    answer._content = content[: ANSWER_LIMIT + 1]  # noqa: SLF001 - what `content` and `json()` give
+    answer._content_consumed = True  # noqa: SLF001
+    return answer
+
+
+class _Adapter(HTTPAdapter):
+    """A pool that sends files in large blocks."""
+
+    def init_poolmanager(self, *arguments: Any, **keywords: Any) -> None:
+        super().init_poolmanager(*arguments, blocksize=_BLOCK, **keywords)
+
+
+class _Sized:
+    """A stream with a length, so that it is sent as it is and not in chunks."""
+
+    def __init__(self, stream: Any, length: int) -> None:
+        self._stream, self._length = stream, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[bytes]:
+        while data := self.read(_BLOCK):
+            yield data
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._stream.read(size)
+        return data
+
+
+def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    return request
+
+
+def _scope_of(url: str, actions: str) -> str:
+    path = url.partition("/v2/")[2]
+    for part in ("/blobs/", "/manifests/", "/tags/", "/referrers/"):
+        if part in path:
+            return f"repository:{path.rpartition(part)[0]}:{actions}"
+    return f"repository:{path}:{actions}"
+
+
+def _said(raw: bytes) -> str:
+    """The codes and messages of a registry's error document (distribution-spec, "Error Codes"); else its first words."""
+    try:
+        errors = json.loads(raw)["errors"]
+        texts = [
+            f"{item.get('code', '')} {item.get('message', '')}".strip() for item in errors if isinstance(item, dict)
+        ]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        texts = [raw[:200].decode(errors="replace").strip()]
+    text = "; ".join(text for text in texts if text)[:300]
+    return "".join(character if character.isprintable() else " " for character in text)

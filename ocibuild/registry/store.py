@@ -1,0 +1,218 @@
+"""A repository of a registry as a store."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Iterable
+from types import TracebackType
+from typing import BinaryIO, Self
+from urllib.parse import quote
+
+from ocibuild.errors import DigestMismatchError, DocumentError, NotFoundError, RegistryError
+from ocibuild.oci import Descriptor, Digest, Reference
+from ocibuild.oci.canonical import DOCUMENT_LIMIT
+from ocibuild.oci.reference import check_tag
+from ocibuild.store.graph import DOCUMENTS, referrer_of
+from ocibuild.store.verify import verifying
+
+from .client import Answer, RegistryClient
+from .download import BlobReader
+from .origin import join
+from .referrers import add_to_fallback, fallback_tag, read_referrers
+from .upload import Upload
+
+__all__ = ["RegistryStore"]
+
+_ACCEPT = ", ".join(sorted(DOCUMENTS))
+_PAGES = 1000
+
+
+class RegistryStore:
+    """The blobs, manifests and tags of one repository (distribution-spec 1.1).
+
+    Args:
+        reference: The registry and repository; tag and digest are passed over.
+        client: The connection, where several stores share one; it is then closed by whoever made it.
+        mount_from: Repositories of the same registry that may have the blobs already.
+
+    Example:
+        >>> from ocibuild.registry import RegistryClient
+        >>> store = RegistryStore(Reference.parse("localhost:5000/o/x"), client=RegistryClient("localhost:5000"))
+        >>> str(store)
+        'localhost:5000/o/x'
+    """
+
+    transfers = 4
+    """How many blobs `copy` moves at a time."""
+
+    def __init__(self, reference: Reference, *, client: RegistryClient, mount_from: Iterable[str] = ()) -> None:
+        self.client = client
+        self.repository = reference.repository
+        self.mount_from = tuple(mount_from)
+        self.sent: dict[Digest, str] = {}
+        self._documents: dict[Digest, bytes] = {}
+        self._lock = threading.Lock()
+
+    def __str__(self) -> str:
+        return f"{self.client.hostname}/{self.repository}"
+
+    def exists(self, descriptor: Descriptor) -> bool:
+        """Whether the repository has a blob or manifest."""
+        kind = "manifests" if descriptor.media_type in DOCUMENTS else "blobs"
+        headers = {"Accept": _ACCEPT} if kind == "manifests" else {}
+        answer = self._send("HEAD", f"{kind}/{descriptor.digest}", "pull", accept=(404,), headers=headers)
+        found = answer.status_code == 200  # noqa: PLR2004
+        if found:
+            with self._lock:
+                self.sent.setdefault(descriptor.digest, "there")
+        return found
+
+    def fetch(self, descriptor: Descriptor) -> BinaryIO:
+        """A verifying reader of a blob or manifest.
+
+        Raises:
+            NotFoundError: It is not there.
+            DigestMismatchError, RegistryError: While reading.
+        """
+        if descriptor.media_type in DOCUMENTS:
+            raw = self._documents.get(descriptor.digest)
+            if raw is None:
+                raw, _ = self._manifest(str(descriptor.digest))
+            return verifying(io.BytesIO(raw), descriptor, where=f"{self}@{descriptor.digest}")
+        url = f"{self.client.base}/v2/{self.repository}/blobs/{descriptor.digest}"
+        reader = BlobReader(self.client, url, self._scope("pull"), descriptor.size)
+        return verifying(reader, descriptor, where=f"{self}@{descriptor.digest}")  # type: ignore[arg-type]
+
+    def push(self, descriptor: Descriptor, content: BinaryIO) -> None:
+        """Send a blob or manifest. A manifest with a `subject` is made findable by `referrers`.
+
+        Raises:
+            DigestMismatchError: The content is another; nothing is kept.
+            RegistryError: The registry refuses.
+        """
+        if descriptor.media_type in DOCUMENTS:
+            raw = content.read(DOCUMENT_LIMIT + 1)
+            if len(raw) != descriptor.size or Digest.of(raw) != descriptor.digest:
+                raise DigestMismatchError(
+                    f"a manifest of {len(raw)} bytes", wanted=str(descriptor.digest), where=str(self)
+                )
+            self._put_manifest(descriptor, raw, str(descriptor.digest))
+            return
+        if descriptor.digest in self.sent:
+            return
+        how = Upload(self.client, self.repository, descriptor, content).run(self.mount_from)
+        with self._lock:
+            self.sent[descriptor.digest] = how
+
+    def resolve(self, name: str) -> Descriptor:
+        """The descriptor behind a tag or digest.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        raw, media_type = self._manifest(str(Digest(name)) if Digest.is_valid(name) else check_tag(name))
+        digest = Digest.of(raw)
+        if Digest.is_valid(name) and digest != Digest(name):
+            raise DigestMismatchError(f"a manifest with digest {digest}", wanted=name, where=str(self))
+        self._documents[digest] = raw
+        return Descriptor(media_type=media_type, digest=digest, size=len(raw))
+
+    def tag(self, descriptor: Descriptor, name: str) -> None:
+        """Name a manifest that is there; a tag that named another one moves."""
+        raw = self._documents.get(descriptor.digest)
+        if raw is None:
+            raw, _ = self._manifest(str(descriptor.digest))
+        self._put_manifest(descriptor, raw, check_tag(name))
+
+    def tags(self) -> list[str]:
+        """The names of all tags, sorted."""
+        found: set[str] = set()
+        url = f"{self.client.base}/v2/{self.repository}/tags/list"
+        for _ in range(_PAGES):
+            answer = self.client.send("GET", url, scope=self._scope("pull"))
+            try:
+                names = answer.json().get("tags") or []
+                found.update(name for name in names if isinstance(name, str))
+            except (ValueError, AttributeError, TypeError):
+                raise RegistryError("a list of tags that is none", where=str(self)) from None
+            link = answer.links.get("next", {}).get("url")
+            following = join(url, link) if link else ""
+            if not names or not following or following == url:
+                return sorted(found)
+            url = self.client.own(following)
+        raise RegistryError(f"more than {_PAGES} pages of tags", where=str(self))
+
+    def referrers(self, descriptor: Descriptor, *, artifact_type: str | None = None) -> list[Descriptor]:
+        """The manifests whose `subject` is the given one, by the API or the fallback tag."""
+        found = read_referrers(self, descriptor)
+        return [item for item in found if artifact_type in (None, item.artifact_type)]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.client.session.close()
+
+    def _scope(self, actions: str) -> str:
+        return f"repository:{self.repository}:{actions}"
+
+    def _send(self, method: str, path: str, actions: str, **arguments: object) -> Answer:
+        url = f"{self.client.base}/v2/{self.repository}/{path}"
+        return self.client.send(method, url, scope=self._scope(actions), **arguments)  # type: ignore[arg-type]
+
+    def _manifest(self, name: str) -> tuple[bytes, str]:
+        """A manifest's bytes and media type, as the registry has them."""
+        answer = self._send("GET", f"manifests/{quote(name, safe=':')}", "pull", headers={"Accept": _ACCEPT})
+        raw: bytes = answer.content
+        if len(raw) > DOCUMENT_LIMIT:
+            raise DocumentError(f"a manifest of more than {DOCUMENT_LIMIT} bytes", where=f"{self}:{name}")
+        media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+        if media_type not in DOCUMENTS:
+            raise DocumentError(
+                f"a document of type {media_type or 'unknown'}", wanted="a manifest or index", where=f"{self}:{name}"
+            )
+        told = answer.headers.get("Docker-Content-Digest", "")
+        if Digest.is_valid(told):
+            hasher = Digest(told).hasher()
+            hasher.update(raw)
+            if Digest.from_hash(hasher) != told:
+                raise DigestMismatchError(
+                    "a manifest that is not what its header says", wanted=told, where=f"{self}:{name}"
+                )
+        return raw, media_type
+
+    def _put_manifest(self, descriptor: Descriptor, raw: bytes, name: str) -> None:
+        headers = {"Content-Type": descriptor.media_type}
+        answer = self._send("PUT", f"manifests/{quote(name, safe=':')}", "pull,push", body=raw, headers=headers)
+        told = answer.headers.get("Docker-Content-Digest")
+        if told and told != str(descriptor.digest):
+            raise DigestMismatchError(
+                f"the registry has it as {told}", wanted=str(descriptor.digest), where=f"{self}:{name}"
+            )
+        self._documents[descriptor.digest] = raw
+        with self._lock:
+            self.sent.setdefault(descriptor.digest, "sent")
+        referrer = referrer_of(raw, descriptor)
+        if referrer is not None and "OCI-Subject" not in answer.headers and Digest.is_valid(name):
+            add_to_fallback(self, *referrer)
+
+    def put_fallback(self, subject: Descriptor, raw: bytes, media_type: str, condition: dict[str, str]) -> Answer:
+        """Write the fallback index of a subject."""
+        headers = {"Content-Type": media_type, **condition}
+        return self._send(
+            "PUT", f"manifests/{fallback_tag(subject.digest)}", "pull,push", body=raw, headers=headers, accept=(412,)
+        )
+
+    def get_fallback(self, subject: Descriptor) -> Answer | None:
+        """The answer with the fallback index of a subject; None when there is none."""
+        try:
+            return self._send("GET", f"manifests/{fallback_tag(subject.digest)}", "pull", headers={"Accept": _ACCEPT})
+        except NotFoundError:
+            return None
+
+    def get_referrers(self, url: str) -> Answer:
+        """A page of the referrers API."""
+        return self.client.send("GET", url, scope=self._scope("pull"), accept=(400, 404, 405))
