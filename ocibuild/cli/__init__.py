@@ -45,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     parser, command = _parser(next((item for item in arguments if item in COMMANDS), None))
     options, unknown = parser.parse_known_args(arguments)
+    if unknown and hasattr(options, "sources") and not any(item.startswith("-") for item in unknown):
+        options.sources, unknown = [*options.sources, *unknown], []  # sources may stand anywhere
     if unknown:
         _refuse(command or parser, unknown[0])
     if getattr(options, "run", None) is None:
@@ -98,9 +100,7 @@ class _Version(argparse.Action):
 def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
     from ocibuild.errors import OcibuildError, StoreError
 
-    if threading.current_thread() is threading.main_thread():
-        # As Ctrl-C: what was begun is cleaned up.
-        signal.signal(signal.SIGTERM, _interrupt)
+    _catch_signals()
     try:
         code = run(options)
         if sys.stdout is not None:
@@ -123,6 +123,14 @@ def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespa
         hint = "This is a fault of ocibuild. Set OCIBUILD_DEBUG=1 to see where, and report it."
         return _say(f"{found}. {hint}", 1)
     return code
+
+
+def _catch_signals() -> None:
+    """As Ctrl-C: what was begun is cleaned up."""
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), _interrupt)
 
 
 def _say(text: str, code: int) -> int:

@@ -34,6 +34,7 @@ from ocibuild.oci.annotations import LICENSES, SOURCE, VERSION, full_key
 from ocibuild.postgres.recipe import RECIPE_NAME
 from ocibuild.store import ArchiveStore, LocalStore, copy
 
+_WIDTH = 60
 _NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -68,6 +69,10 @@ def run(options: argparse.Namespace) -> int:
     version = labels[VERSION].value if VERSION in labels else None
     if options.expect_version is not None:
         postgres.check_version(version, options.expect_version)
+        # What cargo pgrx package wrote before the version was raised is another one.
+        for source in given.sources:
+            if source.kind == "pgrx" and source.main_control is not None:
+                postgres.check_version(source.main_control.default_version, options.expect_version)
     place = _place(options, given.name)
     _check_outside(place, given)
     report = _checked(given, options)
@@ -130,9 +135,7 @@ class _Built:
     mount: postgres.ExtensionConfiguration
 
     def lines(self, style: Style) -> Iterator[str]:
-        title = " ".join(item for item in (self.given.name, self.version) if item)
-        major = self.given.major
-        yield style(printable(title), "bold") + (f" for PostgreSQL {major}" if major else "")
+        yield style(printable(self.given.title(self.version, [])), "bold")
         yield ""
         rows = [[str(item.platform), item.descriptor.digest, human_size(item.size)] for item in self.shown.images]
         width = max(len(row[0]) for row in rows) + len("├─ ")
@@ -144,7 +147,7 @@ class _Built:
             yield line.replace(digest, style(digest, "cyan"))
         yield ""
         in_order = sorted(self.labels.values(), key=lambda item: (_short(item.key) == item.key, item.key))
-        values = [[_short(item.key), printable(item.value), f"({item.origin})"] for item in in_order]
+        values = [[_short(item.key), _cut(printable(item.value)), f"({item.origin})"] for item in in_order]
         yield from table(values)
         missing = [_short(key) for key in (LICENSES, SOURCE) if key not in self.labels]
         if missing:
@@ -152,11 +155,11 @@ class _Built:
             hint = f"unknown: {', '.join(missing)} (say {them} with --label KEY=VALUE or in {RECIPE_NAME})"
             yield style(hint, "dim")
         yield ""
-        yield from self._usage(style)
+        yield from self._usage()
         for tag in self.tags:
             yield f"{style('wrote', 'green')} {self.place.transport}:{self.place.path}:{tag}"
 
-    def _usage(self, style: Style) -> Iterator[str]:
+    def _usage(self) -> Iterator[str]:
         """What the server must be told, where it is not the default, and on what it runs."""
         rows = [["mount", f"/extensions/{self.mount.name}"]]
         for key, value in self.mount.to_dict().items():
@@ -165,13 +168,19 @@ class _Built:
                 rows.append([key, ", ".join(texts)])
         if self.given.recipe.preload:
             rows.append(["preload", ", ".join(self.given.recipe.preload)])
-        if len(rows) > 1:
-            yield from table([[left, printable(right)] for left, right in rows])
-            yield ""
+        left_out = [path for source in self.given.sources for path in source.left_out]
+        if left_out:
+            rows.append(
+                ["left out", f"{len(left_out)} file{'s' if len(left_out) > 1 else ''} (ocibuild check lists them)"]
+            )
         loads = [verdict.distro for verdict in self.report.verdicts if verdict]
         fails = [verdict.distro for verdict in self.report.verdicts if not verdict]
-        if loads:
-            yield f"loads on {', '.join(loads)}" + style(f"; not on {', '.join(fails)}" if fails else "", "dim")
+        if self.report.verdicts:
+            rows.append(
+                ["loads on", f"{', '.join(loads) or 'none'}" + (f"; not on {', '.join(fails)}" if fails else "")]
+            )
+        yield from table([[left, printable(right)] for left, right in rows])
+        yield ""
 
     def to_dict(self) -> dict[str, Any]:
         control = next((source.main_control for source in self.given.sources if source.main_control), None)
@@ -224,8 +233,10 @@ def _metadata(given: Input, options: argparse.Namespace) -> tuple[dict[str, post
         recipe=({"version": given.recipe.version} if given.recipe.version else {}) | given.recipe.labels,
         recipe_origin=given.recipe_origin,
         project=given.project,
-        name=given.name if options.name or given.recipe.name else None,
+        name=given.name.rpartition("/")[2] if options.name or given.recipe.name else None,
         distro=given.distro,
+        name_origin=given.name_origin,
+        distro_origin=given.distro_origin,
     )
     annotations = {full_key(key): value for key, value in given.recipe.annotations.items()}
     annotations |= {full_key(key): value for key, value in _pairs(options.annotation, "--annotation").items()}
@@ -296,6 +307,10 @@ def _open_store(place: Location, name: str) -> LocalStore:
     except UsageError:
         return open_store(place)
     return ArchiveStore(place.path, name=f"{reference.registry}/{reference.repository}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
 
 
 def _short(key: str) -> str:

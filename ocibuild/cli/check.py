@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import argparse
 
+from ocibuild import postgres
 from ocibuild.cli.findings import report_dict, show_findings, show_verdicts, summary
-from ocibuild.cli.render import Style, print_json
+from ocibuild.cli.render import Style, print_json, printable
 from ocibuild.cli.sources import add_source_options, check_input, read_input
 from ocibuild.errors import CheckError
 
@@ -26,10 +27,15 @@ def run(options: argparse.Namespace) -> int:
     """Check and show."""
     given = read_input(options)
     report = check_input(given, options)
+    roots = postgres.image_roots(given.sources, platforms=options.platform)
+    platforms = [str(root.platform) for root in roots]
+    version = next((source.version for source in given.sources if source.version), None)
     if options.json:
-        print_json({"name": given.name, **report_dict(report)})
+        print_json({"name": given.name, "postgresql": given.major, "platforms": platforms, **report_dict(report)})
     else:
         style = Style(no_color=options.no_color)
+        print(style(printable(given.title(version, platforms)), "bold"))
+        print()
         for line in show_findings(report.findings, style):
             print(line)
         if report.findings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,18 +15,30 @@ _COLOURS = {"error": "red", "warning": "yellow", "info": "cyan"}
 _MESSAGES = 4
 _PLACES = 2
 _WIDTH = 100
+_SHORT = 8
 
 
 def show_findings(findings: Sequence[Finding], style: Style) -> Iterator[str]:
     """The findings: each check with what it found, where, and what to do."""
     blocks: dict[tuple[str, str], list[Finding]] = {}
+    common = _common([finding.where for finding in findings])
     for finding in findings:
         blocks.setdefault((finding.severity, finding.id), []).append(finding)
     for (severity, name), block in blocks.items():
-        yield from _show_block(f"{style(severity, _COLOURS[severity], 'bold')} [{name}]", block, style)
+        yield from _show_block(f"{style(severity, _COLOURS[severity], 'bold')} [{name}]", block, style, common)
 
 
-def _show_block(title: str, block: Sequence[Finding], style: Style) -> Iterator[str]:
+def _common(places: Sequence[str]) -> str:
+    """The folder that all sources are in, to be left out; empty for a short one."""
+    folders = [os.path.dirname(place.partition(": ")[0]) for place in places if "/" in place.partition(": ")[0]]
+    try:
+        common = os.path.commonpath(folders) if folders else ""
+    except ValueError:
+        common = ""
+    return f"{common}/" if len(common) > _SHORT else ""
+
+
+def _show_block(title: str, block: Sequence[Finding], style: Style, common: str) -> Iterator[str]:
     places: dict[str, list[str]] = {}
     for finding in block:
         known = places.setdefault(finding.message, [])
@@ -37,7 +50,7 @@ def _show_block(title: str, block: Sequence[Finding], style: Style) -> Iterator[
             break
         yield f"{title} {printable(message)}" if number == 0 else f"  {printable(message)}"
         for where in wheres[:_PLACES]:
-            yield f"    in {printable(where)}"
+            yield f"    in {printable(where.removeprefix(common))}"
         if len(wheres) > _PLACES:
             yield f"    and {len(wheres) - _PLACES} more"
     for hint in dict.fromkeys(finding.hint for finding in block[:_MESSAGES] if finding.hint):
@@ -53,7 +66,7 @@ def show_verdicts(report: Report, style: Style) -> Iterator[str]:
             yield f"{name}  {style('loads', 'green')}"
             continue
         reasons = list(dict.fromkeys(item.message for item in verdict.findings if item.severity == "error"))
-        text = reasons[0] if len(reasons[0]) <= _WIDTH else f"{reasons[0][:_WIDTH]}…"
+        text = reasons[0] if len(reasons[0]) <= _WIDTH else f"{reasons[0][:_WIDTH].rpartition(' ')[0]} …"
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
         yield f"{name}  {style('cannot load', 'red')}: {printable(text)}{more}"
 
@@ -63,7 +76,7 @@ def summary(report: Report) -> str:
     counts = [(sum(item.severity == name for item in report.findings), name) for name in ("error", "warning", "info")]
     words = {"error": ("error", "errors"), "warning": ("warning", "warnings"), "info": ("note", "notes")}
     told = [f"{count} {words[name][count != 1]}" for count, name in counts if count]
-    return ", ".join(told) or "nothing found"
+    return ", ".join(told) or "no findings"
 
 
 def report_dict(report: Report) -> dict[str, Any]:

@@ -34,6 +34,8 @@ class Input:
         name: The image's name.
         recipe: The recipe, empty where there is none.
         recipe_origin: The recipe's name for a person.
+        name_origin: Where the name was said.
+        distro_origin: Where the distro was said.
         project: The crate.
         distro: The Debian release of the server's image.
     """
@@ -42,8 +44,21 @@ class Input:
     name: str
     recipe: postgres.Recipe
     recipe_origin: str
+    name_origin: str
+    distro_origin: str
     project: postgres.Project | None
     distro: str | None
+
+    @property
+    def version(self) -> str | None:
+        """The crate's version, where one is known."""
+        return self.project.labels.get("version") if self.project else None
+
+    def title(self, version: str | None, platforms: Sequence[str]) -> str:
+        """Name, version, PostgreSQL major and platforms in a line."""
+        what = " ".join(item for item in (self.name, version) if item)
+        pg = f" for PostgreSQL {self.major}" if self.major else ""
+        return f"{what}{pg}" + (f", {', '.join(platforms)}" if platforms else "")
 
     @property
     def major(self) -> int | None:
@@ -60,7 +75,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         help="a folder, archive, Debian package or image; PLATFORM=FOLDER for a plain tree",
     )
     parser.add_argument(
-        "--pg", type=int, metavar="MAJOR", help="the PostgreSQL major, where nothing or too much tells it"
+        "--pg", type=int, metavar="MAJOR", help="the PostgreSQL major, where nothing or several things tell it"
     )
     parser.add_argument("--name", help="the image's name (default: the package's, else the extension's)")
     parser.add_argument("--distro", choices=DISTROS, help="the Debian release of the server's image")
@@ -73,10 +88,11 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--folders", action="store_true", help="a folder for each extension in the image")
     parser.add_argument(
         "--system",
-        action="append",
+        action="extend",
+        nargs="+",
         default=[],
         metavar="PATH",
-        help=".deb or root folder to take needed libraries from",
+        help=".deb files, a folder of them, or a root folder, to take needed libraries from",
     )
     parser.add_argument(
         "--max-size", default=str(MAX_SIZE), metavar="SIZE", help="what is called large (default 10 MB)"
@@ -105,6 +121,7 @@ def read_input(options: argparse.Namespace) -> Input:
     if distro is not None and distro not in DISTROS:
         raise UsageError(f"the distro {distro!r}", wanted=f"one of: {', '.join(DISTROS)}", where=path or "")
     name = options.name or recipe.name or postgres.image_name(given) or _tree_name(given)
+    recipe_name = path.name if path else RECIPE_NAME
     sources = [_in_folder(source) for source in given] if options.folders else given
     if options.strip_libdir:
         sources = [postgres.strip_libdir(source) for source in sources]
@@ -117,7 +134,9 @@ def read_input(options: argparse.Namespace) -> Input:
         sources=sources,
         name=name,
         recipe=recipe,
-        recipe_origin=path.name if path else RECIPE_NAME,
+        recipe_origin=recipe_name,
+        name_origin="given" if options.name else recipe_name,
+        distro_origin="given" if options.distro else recipe_name,
         project=next((project for project in projects if project), None),
         distro=distro,
     )
@@ -133,6 +152,7 @@ def check_input(given: Input, options: argparse.Namespace) -> postgres.Report:
         preload=given.recipe.preload,
         max_size=_size(options.max_size),
         platforms=options.platform,
+        version=given.version,
     )
 
 
@@ -148,7 +168,7 @@ def _project(options: argparse.Namespace) -> list[tuple[None, str]]:
     paths = postgres.find_packages(Path.cwd(), major=options.pg, target=Path(target) if target else None)
     found = [os.path.relpath(path) for path in paths]
     for path in found:
-        message(f"packing {printable(path)}")
+        message(f"taking {printable(path)}")
     return [(None, path) for path in found]
 
 
@@ -176,10 +196,9 @@ def _system(
         return []
     if distro is None:
         raise UsageError("--system without --distro", wanted="the Debian release whose image lacks the libraries")
-    systems = [postgres.open_system(path) for path in options.system]
+    systems = [found for path in options.system for found in postgres.open_system(path)]
     roots = postgres.image_roots(sources, platforms=options.platform)
-    found = (postgres.system_source(root, distro, systems) for root in roots)
-    return [source for source in found if source is not None]
+    return [source for root in roots for source in postgres.system_sources(root, distro, systems)]
 
 
 def _tree_name(sources: Sequence[postgres.Source]) -> str:

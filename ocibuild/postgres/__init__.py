@@ -12,7 +12,7 @@ from .project import Project, find_project
 from .recipe import Recipe, find_recipe, read_recipe
 from .root import ImageRoot, image_name, image_roots, in_folder
 from .sources import Library, Package, Source, open_source, open_sources
-from .system import SystemLibraries, open_system, system_source
+from .system import SystemLibraries, open_system, system_sources
 from .tags import check_version, expand_tag, tag_fields, tags
 
 __all__ = [
@@ -50,7 +50,7 @@ __all__ = [
     "read_magic",
     "read_recipe",
     "strip_libdir",
-    "system_source",
+    "system_sources",
     "tag_fields",
     "tags",
 ]

@@ -58,7 +58,7 @@ def build_extension(
         The index.
 
     Raises:
-        SourceError: No source, sources that do not fit together, or two files at one path.
+        SourceError: No source, two files at one path, or a library or control file that cannot be read.
         StoreError: The store cannot be written.
 
     Example:
@@ -68,6 +68,9 @@ def build_extension(
         'sha256:...'
     """
     found = list(sources)
+    for source in found:
+        for error in source.unreadable.values():
+            raise error
     roots = image_roots(found, platforms=platforms)
     chosen = {full_key(key): value for key, value in (labels or {}).items()}
     merged = {key: label.value for key, label in default_labels(found, given=chosen, distro=distro).items()}

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ocibuild.elf import SharedObject
+from ocibuild.layer.entry import Symlink
+from ocibuild.layer.plan import resolve
 
 from .root import ImageRoot
+from .sources import Library
 
-__all__ = ["NAME", "ExtensionConfiguration", "configuration", "mount_name"]
+__all__ = ["MOUNT_NAME", "ExtensionConfiguration", "configuration", "mount_name"]
 
-NAME = re.compile(r"[a-z0-9](?:[-a-z0-9_]{0,57}[a-z0-9])?")
+MOUNT_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9_]{0,57}[a-z0-9])?")
 """What CloudNativePG takes as the name of an extension's mount."""
 
 _DEFAULTS = {"extension_control_path": ("share",), "dynamic_library_path": ("lib",)}
@@ -69,24 +72,34 @@ def configuration(
     programs = {_parent(path) for root in roots for path in root.entries if _parent(path).rpartition("/")[2] == "bin"}
     return ExtensionConfiguration(
         name=mount_name(name),
-        extension_control_path=tuple(sorted(controls)),
-        dynamic_library_path=tuple(sorted(modules)),
-        ld_library_path=tuple(sorted(needed)),
-        bin_path=tuple(sorted(programs)),
+        extension_control_path=_paths(controls),
+        dynamic_library_path=_paths(modules),
+        ld_library_path=_paths(needed),
+        bin_path=_paths(programs),
         env=dict(env or {}),
     )
 
 
-def library_folders(root: ImageRoot) -> list[str]:
+def loadable(root: ImageRoot) -> dict[str, tuple[str, Library]]:
+    """The libraries of a root by the names under which the loader would open them, links included, and their folders."""
+    by_path = {library.path: library for library in root.libraries}
+    found: dict[str, tuple[str, Library]] = {}
+    for path, entry in root.entries.items():
+        target = resolve(path, root.entries) if isinstance(entry, Symlink) else path
+        if target in by_path:
+            found.setdefault(path.rpartition("/")[2], (_parent(path), by_path[target]))
+    return found
+
+
+def library_folders(root: ImageRoot, names: Mapping[str, tuple[str, Library]] | None = None) -> list[str]:
     """The folders of libraries that others of the root need and would not find by their own run path."""
-    by_name = {library.path.rpartition("/")[2]: library for library in root.libraries}
-    by_name |= {library.facts.soname: library for library in root.libraries if library.facts.soname}
-    folders = []
-    for library in root.libraries:
-        for name in library.facts.needed:
-            found = by_name.get(name)
-            if found is not None and _parent(found.path) not in run_folders(library.path, library.facts):
-                folders.append(_parent(found.path))
+    known = loadable(root) if names is None else names
+    folders = (
+        known[name][0]
+        for library in root.libraries
+        for name in library.facts.needed
+        if name in known and known[name][0] not in run_folders(library.path, library.facts)
+    )
     return list(dict.fromkeys(folders))
 
 
@@ -109,6 +122,11 @@ def mount_name(name: str) -> str:
         'pg-trickle'
     """
     return re.sub(r"[^a-z0-9-]+", "-", name.rpartition("/")[2].lower()).strip("-")
+
+
+def _paths(folders: set[str]) -> tuple[str, ...]:
+    # CloudNativePG takes no empty path; the root itself is a dot.
+    return tuple(sorted(folder or "." for folder in folders))
 
 
 def _normal(parts: Sequence[str]) -> list[str]:

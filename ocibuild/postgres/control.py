@@ -64,8 +64,8 @@ class Control:
     @property
     def requires(self) -> tuple[str, ...]:
         """The extensions that must be installed first."""
-        names = self.values.get("requires", "").split(",")
-        return tuple(name.strip().strip('"') for name in names if name.strip())
+        names = [name.strip() for name in self.values.get("requires", "").split(",")]
+        return tuple(name[1:-1] if name.startswith('"') else name.lower() for name in names if name)
 
     @property
     def not_boolean(self) -> tuple[str, ...]:

@@ -45,6 +45,8 @@ def labels(
     name: str | None = None,
     distro: str | None = None,
     recipe_origin: str = "recipe",
+    name_origin: str = "given",
+    distro_origin: str = "given",
 ) -> dict[str, Label]:
     """The labels of an extension's image by key: those given, else the recipe's, the crate's or package's, the control file's.
 
@@ -56,6 +58,8 @@ def labels(
         name: The image's name, where it is not the extension's.
         distro: The Debian release of the operand image it is for, such as `trixie`.
         recipe_origin: What to call the recipe.
+        name_origin: Where the name was said.
+        distro_origin: Where the distro was said.
 
     Raises:
         UsageError: A key or value that is no text, or is longer than registries take.
@@ -72,7 +76,7 @@ def labels(
     for key, value, origin in said:
         check_text(key, value)
         found.setdefault(key, Label(key=key, value=value, origin=origin))
-    for key, text, origin in _known(sources, project, name, distro):
+    for key, text, origin in _known(sources, project, name, distro, name_origin, distro_origin):
         if text and key not in found:
             short = text if len(text) <= _LENGTH_LIMIT else text[: _LENGTH_LIMIT - 1] + "…"
             check_text(key, short)
@@ -81,10 +85,19 @@ def labels(
 
 
 def _known(
-    sources: Sequence[Source], project: Project | None, name: str | None, distro: str | None
+    sources: Sequence[Source],
+    project: Project | None,
+    name: str | None,
+    distro: str | None,
+    name_origin: str,
+    distro_origin: str,
 ) -> Iterator[tuple[str, str | None, str]]:
     """What can be read, the better before the worse, and where."""
-    yield TITLE, name, "given"
+    for source in sources:
+        if source.kind == "image":
+            for key, value in source.package.labels.items():
+                yield key, value, source.package.origin
+    yield TITLE, name, name_origin
     for field, value in project.labels.items() if project else ():
         yield full_key(field), value, "Cargo.toml"
     owner, control = _main(sources)
@@ -93,25 +106,37 @@ def _known(
         yield SQL_VERSION, control.default_version, origin
         yield TITLE, control.name, origin
         yield DESCRIPTION, control.comment, origin
-    for source in [*([owner] if owner else []), *sources]:
-        yield VERSION, source.package.version, source.package.origin
-        for key, value in source.package.labels.items():
-            yield key, value, source.package.origin
+    yield from _packaged([owner] if owner else sources)
     if control is not None:
         yield VERSION, control.default_version, origin
+    elif len(names := {source.name for source in sources if source.name}) == 1:
+        yield TITLE, names.pop(), "the package"
     major = next((source.major for source in sources if source.major), None)
     is_built = any(library.magic for source in sources for library in source.libraries)
     yield PG_MAJOR, str(major or ""), "the modules" if is_built else "the package"
-    yield OPERAND_OS, distro, "given"
+    yield OPERAND_OS, distro, distro_origin
     if distro and major and load_policy(distro, "amd64").operand:
-        yield OPERAND_NAME, f"{_OPERAND}:{major}-minimal-{distro}", "given"
+        yield OPERAND_NAME, f"{_OPERAND}:{major}-minimal-{distro}", distro_origin
     yield BASE_NAME, "scratch", "always"
+
+
+def _packaged(sources: Sequence[Source]) -> Iterator[tuple[str, str, str]]:
+    """What packages say, as far as they all say the same: of two unrelated ones, neither speaks for the image."""
+    said: dict[str, list[tuple[str, str]]] = {}
+    for source in sources:
+        version = {VERSION: source.package.version} if source.package.version else {}
+        for key, value in {**version, **source.package.labels}.items():
+            said.setdefault(key, []).append((value, source.package.origin))
+    for key, values in said.items():
+        if len({value for value, _ in values}) == 1 and (len(sources) == 1 or len(values) > 1):
+            yield key, values[0][0], values[0][1]
 
 
 def _main(sources: Sequence[Source]) -> tuple[Source | None, Control | None]:
     """The control file that stands for all, and its source."""
     controls = {control.name: (source, control) for source in sources for control in source.controls}
-    control = main_control([control for _, control in controls.values()])
+    names = [source.package.name for source in sources if source.package.name]
+    control = main_control([control for _, control in controls.values()], names)
     return controls[control.name] if control else (None, None)
 
 

@@ -11,7 +11,7 @@ from ocibuild.oci import Platform
 
 from .control import Control
 from .sources import Library, Source
-from .sources.base import common_major, content_digest
+from .sources.base import ARCHITECTURES, common_major, content_digest
 
 __all__ = ["DEFAULT_PLATFORMS", "ImageRoot", "image_name", "image_roots", "in_folder"]
 
@@ -87,6 +87,9 @@ def image_roots(sources: Iterable[Source], *, platforms: Iterable[Platform | str
     for platform in sorted(wanted - known, key=str) if known else ():
         listed = ", ".join(sorted(str(item) for item in known))
         raise NotFoundError(f"no source for {platform}", wanted=f"one of: {listed}")
+    for platform in wanted:
+        if platform.os != "linux" or platform.architecture not in ARCHITECTURES:
+            raise UsageError(f"the platform {platform}", wanted=f"linux/{', linux/'.join(sorted(ARCHITECTURES))}")
     chosen = wanted or known or set(DEFAULT_PLATFORMS)
     return tuple(
         _root(platform, [source for source in given if source.platform in (None, platform)])

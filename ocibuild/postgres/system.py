@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import posixpath
 import re
@@ -21,7 +22,7 @@ from .sources.base import Library, Source, make_source
 from .sources.deb import MAGIC, read_deb
 from .sources.scratch import Scratch
 
-__all__ = ["SystemLibraries", "open_system", "system_source"]
+__all__ = ["SystemLibraries", "open_system", "system_sources"]
 
 _LIBRARY_FOLDERS = ("usr/lib", "lib", "usr/lib64", "lib64", "usr/local/lib")
 _TRIPLETS = {"amd64": "x86_64-linux-gnu", "arm64": "aarch64-linux-gnu"}
@@ -48,15 +49,16 @@ class SystemLibraries:
     scratch: Scratch | None = None
 
 
-def open_system(path: Path | str) -> SystemLibraries:
-    """The system libraries of a `.deb` file or a root folder.
+def open_system(path: Path | str) -> list[SystemLibraries]:
+    """The system libraries of a `.deb` file, of all those in a folder, or of a root folder.
 
     Raises:
-        SourceError: It is neither, or damaged.
+        SourceError: It is none of them, or damaged.
     """
     where = Path(path)
     if where.is_dir():
-        return _folder(where)
+        packages = sorted(where.glob("*.deb"))
+        return [found for package in packages for found in open_system(package)] if packages else [_folder(where)]
     with open_file(where) as stream:
         if not stream.read(len(MAGIC)).startswith(MAGIC):
             raise SourceError("a file that is no Debian package", wanted="a .deb file or a root folder", where=where)
@@ -73,12 +75,14 @@ def open_system(path: Path | str) -> SystemLibraries:
     def licence(name: str) -> File | None:
         return _followed(f"usr/share/doc/{name}/copyright", tree)
 
-    return SystemLibraries(
-        where=where, architecture=package.architecture, find=find, licence=licence, scratch=package.scratch
-    )
+    return [
+        SystemLibraries(
+            where=where, architecture=package.architecture, find=find, licence=licence, scratch=package.scratch
+        )
+    ]
 
 
-def system_source(root: ImageRoot, distro: str, systems: Sequence[SystemLibraries]) -> Source | None:
+def system_sources(root: ImageRoot, distro: str, systems: Sequence[SystemLibraries]) -> list[Source]:
     """The libraries that those of a root need and the server's image lacks, and what these need in turn.
 
     Args:
@@ -87,66 +91,64 @@ def system_source(root: ImageRoot, distro: str, systems: Sequence[SystemLibrarie
         systems: Where to take them from; the first that has one gives it.
 
     Returns:
-        A source to add to the root's; None when nothing is needed, or nothing of it is there.
+        Sources to add to the root's, one a package or folder that gave something.
 
     Raises:
         SourceError: A library that cannot be read.
         UsageError: A distro that is not known.
     """
     provided = load_policy(distro, root.platform.architecture).libraries
-    present = {library.path.rpartition("/")[2] for library in root.libraries}
-    present |= {library.facts.soname for library in root.libraries if library.facts.soname}
+    present = {path.rpartition("/")[2] for path in root.entries}
     able = [item for item in systems if item.architecture in (None, "all", root.platform.architecture)]
-    entries: dict[str, Entry] = {}
-    taken: list[SystemLibraries] = []
+    taken: dict[int, dict[str, Entry]] = {}
     todo = [name for library in root.libraries for name in library.facts.needed]
     while todo:
         name = todo.pop()
         if name in provided or name in present:
             continue
         present.add(name)
-        for system in able:
-            if (found := system.find(name)) is None:
+        for number, system in enumerate(able):
+            found = system.find(name)
+            library = _read(system.where, name, found[0]) if found else None
+            if found is None or library is None or not library.platform.matches(root.platform):
                 continue
             file, package = found
-            library = _read(system.where, name, file)
-            if not library.platform.matches(root.platform):
-                continue
+            entries = taken.setdefault(number, {})
             entries[f"{SYSTEM}/{name}"] = File(path=f"{SYSTEM}/{name}", content=file.content, size=file.size)
+            licences = (other.licence(package) for other in (system, *able))
+            if (licence := next((item for item in licences if item), None)) is not None:
+                path = f"licenses/{package}/copyright"
+                entries[path] = File(path=path, content=licence.content, size=licence.size)
             todo.extend(library.facts.needed)
-            for other in (system, *able):
-                if (licence := other.licence(package)) is not None:
-                    path = f"licenses/{package}/copyright"
-                    entries[path] = File(path=path, content=licence.content, size=licence.size)
-                    break
-            taken.append(system)
             break
-    if not entries:
-        return None
-    return make_source(
-        taken[0].where,
-        "system",
-        list(entries.values()),
-        platform=root.platform,
-        keeps=tuple(item.scratch for item in systems),
-    )
+    return [
+        make_source(
+            able[number].where,
+            "system",
+            list(entries.values()),
+            platform=root.platform,
+            # A licence may be a link into another package.
+            keeps=tuple(item.scratch for item in able),
+        )
+        for number, entries in sorted(taken.items())
+    ]
 
 
-def _read(where: Path, name: str, file: File) -> Library:
+def _read(where: Path, name: str, file: File) -> Library | None:
     file = File(path=f"{SYSTEM}/{name}", content=file.content, size=file.size)
-    return make_source(where, "system", [file]).libraries[0]
+    return next(iter(make_source(where, "system", [file]).libraries), None)
 
 
 def _folder(root: Path) -> SystemLibraries:
     owners = _Owners(root)
 
     def find(name: str) -> tuple[File, str] | None:
-        for folder in _LIBRARY_FOLDERS:
-            for below in (*_TRIPLETS.values(), ""):
-                path = _real(root, posixpath.join(folder, below, name))
-                if path is not None:
-                    file = File(path=path, content=root / path)
-                    return file, owners.of(path) or posixpath.basename(path)
+        # A root that was unpacked and not installed lacks the links to alternatives, such as blas/libblas.so.3.
+        folders = list(_searched())
+        for folder in (*folders, *_below(root, folders)):
+            path = _real(root, f"{folder}/{name}")
+            if path is not None:
+                return File(path=path, content=root / path), owners.of(path) or posixpath.basename(path)
         return None
 
     def licence(package: str) -> File | None:
@@ -154,6 +156,15 @@ def _folder(root: Path) -> SystemLibraries:
         return File(path=path, content=root / path) if path else None
 
     return SystemLibraries(where=root, architecture=None, find=find, licence=licence)
+
+
+def _below(root: Path, folders: Sequence[str]) -> list[str]:
+    """The folders in the loader's default ones, without those for newer CPUs."""
+    found = []
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            found += [f"{folder}/{item.name}" for item in sorted((root / folder).iterdir()) if item.is_dir()]
+    return [folder for folder in found if not folder.endswith("/glibc-hwcaps")]
 
 
 class _Owners:
@@ -217,5 +228,13 @@ def _followed(path: str, tree: dict[str, Entry]) -> File | None:
 
 
 def _is_named(path: str) -> bool:
-    name = path.rpartition("/")[2]
-    return re.search(r"\.so(?:\.|$)", name) is not None and re.match(r"(?:usr/)?lib", path) is not None
+    """Whether a path is a library where the loader looks; not one of those for newer CPUs alone (`glibc-hwcaps`)."""
+    folder, _, name = path.rpartition("/")
+    return re.search(r"\.so(?:\.|$)", name) is not None and folder in {*_searched()}
+
+
+def _searched() -> Iterator[str]:
+    """The loader's default folders."""
+    for folder in _LIBRARY_FOLDERS:
+        for below in (*_TRIPLETS.values(), ""):
+            yield posixpath.join(folder, below).rstrip("/")

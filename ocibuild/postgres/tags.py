@@ -12,7 +12,9 @@ from ocibuild.oci.reference import check_tag
 __all__ = ["check_version", "expand_tag", "is_floating", "is_prerelease", "tag_fields", "tags"]
 
 _FIELD = re.compile(r"\{([a-z]*)\}")
-_PRERELEASE = re.compile(r"~|[0-9](?:-|\.)?(?:alpha|beta|rc|pre|dev)(?:[.0-9-]|$)|-[0-9A-Za-z]", re.IGNORECASE)
+_PRERELEASE = re.compile(
+    r"~|(?<=[0-9])[-._]?(?:alpha|beta|rc|pre(?:view)?|dev|snapshot|a|b)(?=[-._0-9]|$)", re.IGNORECASE
+)
 _ILLEGAL = str.maketrans({"+": "-", "~": "-", ":": "-"})
 
 
@@ -107,9 +109,10 @@ def check_version(version: str | None, expected: str) -> None:
         >>> check_version("0.2.0", "v0.2.0")
     """
     wanted = expected.removeprefix("refs/tags/").removeprefix("v")
+    if not wanted:
+        raise UsageError("no expected version", wanted="one, such as v0.2.0", hint="Is the variable empty?")
     if version != wanted:
         raise UsageError(
-            f"the version {version or 'unknown'}",
-            wanted=f"{wanted}, as expected",
+            f"the version is {version or 'unknown'}, and {wanted} was expected",
             hint="Build what was tagged, or tag what was built.",
         )

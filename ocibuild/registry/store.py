@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
+import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import BinaryIO, Self
 from urllib.parse import quote
@@ -66,6 +70,8 @@ class RegistryStore:
         if found:
             with self._lock:
                 self.sent.setdefault(descriptor.digest, "there")
+            if kind == "blobs" and (size := answer.headers.get("Content-Length", "")).isdigit():
+                return int(size) == descriptor.size
         return found
 
     def fetch(self, descriptor: Descriptor) -> BinaryIO:
@@ -101,7 +107,8 @@ class RegistryStore:
             return
         if descriptor.digest in self.sent:
             return
-        how = Upload(self.client, self.repository, descriptor, content).run(self.mount_from)
+        with verifying(content, descriptor, owns=False) as stream:
+            how = Upload(self.client, self.repository, descriptor, stream).run(self.mount_from)
         with self._lock:
             self.sent[descriptor.digest] = how
 
@@ -125,12 +132,28 @@ class RegistryStore:
             raw, _ = self._manifest(str(descriptor.digest))
         self._put_manifest(descriptor, raw, check_tag(name))
 
-    def tags(self) -> list[str]:
-        """The names of all tags, sorted."""
+    @contextmanager
+    def ingest(self) -> Iterator[_Writer]:
+        """A writer that hashes while it writes to a temporary file, which is sent when it is committed."""
+        with tempfile.TemporaryFile(prefix="ocibuild-blob-") as file:
+            yield _Writer(file, self)
+
+    def tags(self) -> dict[str, Descriptor]:
+        """Every tag and what it names, sorted. One request a tag."""
+        found = {}
+        for name in self.tag_names():
+            with contextlib.suppress(NotFoundError, DocumentError):
+                found[name] = self.resolve(name)
+        return found
+
+    def tag_names(self) -> list[str]:
+        """The names of all tags, sorted. A repository that is not there has none."""
         found: set[str] = set()
         url = f"{self.client.base}/v2/{self.repository}/tags/list"
         for _ in range(_PAGES):
-            answer = self.client.send("GET", url, scope=self._scope("pull"))
+            answer = self.client.send("GET", url, scope=self._scope("pull"), accept=(404,))
+            if answer.status_code == 404:  # noqa: PLR2004
+                return []
             try:
                 names = answer.json().get("tags") or []
                 found.update(name for name in names if isinstance(name, str))
@@ -216,3 +239,26 @@ class RegistryStore:
     def get_referrers(self, url: str) -> Answer:
         """A page of the referrers API."""
         return self.client.send("GET", url, scope=self._scope("pull"), accept=(400, 404, 405))
+
+
+class _Writer:
+    """A blob being written for a registry: kept in a temporary file, hashed as it comes."""
+
+    def __init__(self, file: BinaryIO, store: RegistryStore) -> None:
+        self._file, self._store = file, store
+        self._hasher = hashlib.sha256()
+        self._size = 0
+
+    def write(self, data: bytes) -> int:
+        """Append bytes."""
+        self._hasher.update(data)
+        self._size += len(data)
+        return self._file.write(data)
+
+    def commit(self, media_type: str) -> Descriptor:
+        """Send the blob and give its descriptor."""
+        descriptor = Descriptor(media_type=media_type, digest=Digest.from_hash(self._hasher), size=self._size)
+        if not self._store.exists(descriptor):
+            self._file.seek(0)
+            self._store.push(descriptor, self._file)
+        return descriptor

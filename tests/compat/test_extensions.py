@@ -18,10 +18,8 @@ def layout(name: str, folder: Path, *, system: bool = False) -> tuple[Path, post
     sources = [open_source(path) for path in packages()[name]]
     roots = postgres.image_roots(sources, platforms=["linux/amd64"])
     if system:
-        systems = [postgres.open_system(path) for path in system_packages()]
-        found = postgres.system_source(roots[0], "sid", systems)
-        assert found is not None
-        sources.append(found)
+        systems = [found for path in system_packages() for found in postgres.open_system(path)]
+        sources += postgres.system_sources(roots[0], "sid", systems)
         roots = postgres.image_roots(sources, platforms=["linux/amd64"])
         assert not postgres.check(sources, distro="sid", platforms=["linux/amd64"]).errors
     with open_store(f"oci:{folder / 'image'}") as store:

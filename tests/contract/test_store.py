@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,16 +13,32 @@ import pytest
 from ocibuild import ArchiveStore, LayoutStore, LocalStore, MemoryStore, Platform, build_image, build_index, copy
 from ocibuild.errors import ContentError, DigestMismatchError, NotFoundError, UsageError
 from ocibuild.layer import File, build_layer
-from ocibuild.oci import Descriptor, Digest, Index, Manifest, media_types
+from ocibuild.oci import Descriptor, Digest, Index, Manifest, Reference, media_types
 from ocibuild.oci.canonical import decode, encode
+from ocibuild.registry import RegistryClient, RegistryStore
 from ocibuild.store import Artifact, Spool, walk
 from ocibuild.store.graph import read_blob
+from tests.support.registry import registry
 
 Make = Callable[[], LocalStore]
 
 
-@pytest.fixture(params=["memory", "layout", "archive", "spool"])
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with registry(tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(params=["memory", "layout", "archive", "spool", "registry"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
+    if request.param == "registry":
+        host = request.getfixturevalue("address")
+        name = Reference.parse(f"{host}/contract/r{next(_numbers)}")
+        return lambda: RegistryStore(name, client=RegistryClient(host, patience=2))
+
     def new() -> LocalStore:
         kinds: dict[str, Make] = {
             "memory": MemoryStore,

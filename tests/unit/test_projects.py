@@ -100,7 +100,7 @@ def test_the_command_says_what_it_packs(cli: Cli, tmp_path: Path, monkeypatch: p
     monkeypatch.chdir(crate / "src")
     result = cli("build", "--pg", "18")
     assert result.code == 0, result.err
-    assert result.err == "packing ../target/release/pgrx_hello-pg18\n"
+    assert result.err == "taking ../target/release/pgrx_hello-pg18\n"
     assert (crate / "src/dist/pgrx_hello/index.json").exists()
     monkeypatch.setenv("CARGO_TARGET_DIR", str(tmp_path / "nothing"))
     assert cli("build").code == 2

@@ -13,6 +13,7 @@ from ocibuild import MemoryStore, Platform, Symlink, copy, open_store, postgres
 from ocibuild.errors import NotFoundError, OcibuildError, SourceError, UsageError
 from ocibuild.postgres import Source, open_source, open_sources
 from ocibuild.postgres.sources.alternatives import alternatives
+from ocibuild.postgres.sources.names import named_package
 from tests.support.packages import CODECS, ar, deb, tar, tree_files, zipped
 from tests.support.tools import TREES
 
@@ -261,8 +262,8 @@ HOSTILE: dict[str, tuple[dict[str, bytes | str], str]] = {
     "hard link to nothing": ({"a": "=b"}, "hard link"),
     "link cycle": ({"share/extension/a.control": "b.control", "share/extension/b.control": "a.control"}, ""),
     "nothing of an extension": ({"a": b"b"}, "no control file"),
-    "a library that is none": ({"share/extension/a.control": b"", "lib/a.so": b"text"}, "not an ELF file"),
-    "no module": ({"lib/a.so": b"\x7fELF"}, "ELF"),
+    "a library that is none": ({"share/extension/a.control": b"", "lib/a.so": b"text"}, ""),
+    "no module": ({"lib/a.so": b"\x7fELF"}, ""),
     "two folders of control files": ({"a/extension/a.control": b"", "b/extension/b.control": b""}, "several folders"),
 }
 
@@ -344,3 +345,108 @@ def test_real_dpkg_writes_what_we_read(tmp_path: Path) -> None:
             ["dpkg-deb", f"-Z{codec}", "--root-owner-group", "-b", root, path], check=True, capture_output=True
         )
         assert paths(open_source(path)) == EXPECTED
+
+
+FLAT = {path.rpartition("/")[2]: content for path, content in installed("x", "x").items()}
+
+
+@pytest.mark.parametrize("folder", ["", "artifact/", "share/"])
+def test_control_files_that_are_in_no_folder_extension(tmp_path: Path, folder: str) -> None:
+    files = {f"{folder}{name}": content for name, content in FLAT.items()}
+    assert paths(open_source(write_tree(tmp_path / "out", files))) == EXPECTED
+
+
+def test_data_of_the_extension_is_kept(tmp_path: Path) -> None:
+    data = ("docs/a.json", "include/x.json", "model.h", "README.txt", "notice.json")
+    files = DEBIAN | {f"usr/share/postgresql/18/hello/{name}": b"x" for name in data}
+    files |= {
+        "usr/share/doc/hello/examples/extension/y.sql": b"",
+        "usr/lib/debug/usr/lib/x.so": b"",
+        "usr/share/postgresql/18/man/x.1": b"",
+    }
+    source = open_source(write(tmp_path / "x.deb", deb(files)))
+    assert {f"share/hello/{name}" for name in data} <= set(paths(source))
+    assert len(source.left_out) == 3
+
+
+def test_licences(tmp_path: Path) -> None:
+    files = {path.lstrip("/"): content for path, content in installed("", "lib").items()}
+    files |= {"LICENSE": b"1", "vendor/z/LICENSE": b"2", "share/licenses/hello/NOTICE": b"3"}
+    found = [
+        path for path in paths(open_source(write(tmp_path / "out.tar", tar(files)))) if path.startswith("licenses/")
+    ]
+    assert found == ["licenses/hello/NOTICE", "licenses/pgrx_hello/LICENSE", "licenses/pgrx_hello/vendor/z/LICENSE"]
+
+
+def test_what_editors_left_is_left_out(tmp_path: Path) -> None:
+    rubbish = (
+        "share/extension/.x.control.swp",
+        "share/extension/x--1.sql~",
+        "lib/.DS_Store",
+        "share/extension/x.control.orig",
+    )
+    files = installed("share", "lib") | dict.fromkeys(rubbish, b"")
+    source = open_source(write_tree(tmp_path / "out", files))
+    assert paths(source) == EXPECTED
+    assert sorted(source.left_out) == sorted(rubbish)
+
+
+def test_the_prefix_of_one_major(tmp_path: Path) -> None:
+    files = installed("usr/share/postgresql/17", "usr/lib/postgresql/17/lib") | DEBIAN
+    tree = write_tree(tmp_path / "out", files)
+    with pytest.raises(SourceError, match="--pg"):
+        open_source(tree)
+    assert paths(open_source(tree, major=18)) == EXPECTED
+
+
+def test_a_link_to_a_program_that_is_left_out_can_be_run(tmp_path: Path) -> None:
+    files = DEBIAN | {"usr/libexec/tool": b"#!/bin/sh", "usr/lib/postgresql/18/bin/tool": "/usr/libexec/tool"}
+    source = open_source(write(tmp_path / "x.deb", deb(files)))
+    assert next(entry.mode for entry in source.entries if entry.path == "bin/tool") == 0o755  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("pg_trickle-0.2.0-pg18-linux-amd64.tar.gz", ("pg_trickle", "0.2.0", 18)),
+        ("age-PG18-v1.6.0-rc0.tar.gz", ("age", "1.6.0-rc0", 18)),
+        ("pg_cron-pg18-1.6.8.zip", ("pg_cron", "1.6.8", 18)),
+        ("my-ext-1.0.tgz", ("my-ext", "1.0", None)),
+        ("artifact.tar", (None, None, None)),
+        ("out-18.tar", ("out", "18", None)),
+    ],
+)
+def test_names_of_archives(name: str, expected: tuple[str | None, str | None, int | None]) -> None:
+    found = named_package(name, is_archive=True)
+    assert (found.name, found.version, found.major) == expected
+
+
+def test_platforms_that_no_image_has(tmp_path: Path) -> None:
+    scripts = {path: content for path, content in DEBIAN.items() if not path.endswith(".so")}
+    source = open_source(write(tmp_path / "s.deb", deb(scripts, architecture="all")))
+    with pytest.raises(UsageError, match="linux/amd64"):
+        postgres.image_roots([source], platforms=["foo"])
+    with pytest.raises(UsageError, match="wanted linux"):
+        open_source(TREES[0], platform="windows/amd64")
+
+
+def test_labels_of_an_image_come_first(tmp_path: Path) -> None:
+    with open_store(f"oci:{tmp_path}/image") as store:
+        image = postgres.build_extension(
+            [open_source(TREES[0])], into=store, labels={"title": "Hello", "description": "text"}
+        )
+        copy(image, store, tags=["1"])
+    found = postgres.labels([open_source(tmp_path / "image")])
+    assert found["org.opencontainers.image.title"].value == "Hello"
+    assert found["org.opencontainers.image.description"].value == "text"
+
+
+def test_two_unrelated_packages_do_not_speak_for_the_image(tmp_path: Path) -> None:
+    one = write(
+        tmp_path / "a.deb", deb({"usr/lib/postgresql/18/lib/a.so": LIBRARY}, package="postgresql-18-a", version="1-1")
+    )
+    two = write(
+        tmp_path / "b.deb", deb({"usr/lib/postgresql/18/lib/b.so": LIBRARY}, package="postgresql-18-b", version="2-1")
+    )
+    found = postgres.labels([open_source(one), open_source(two)])
+    assert "org.opencontainers.image.version" not in found

@@ -27,6 +27,7 @@ def check(
     preload: Iterable[str] = (),
     max_size: int = MAX_SIZE,
     platforms: Iterable[Platform | str] = (),
+    version: str | None = None,
 ) -> Report:
     """Every finding on an extension's sources.
 
@@ -39,6 +40,7 @@ def check(
         preload: What `shared_preload_libraries` will hold.
         max_size: Bytes of one platform's files from which on a single extension is called large.
         platforms: The platforms wanted, as in `image_roots`.
+        version: The crate's version, which what cargo pgrx package wrote must have.
 
     Returns:
         A report, true when no finding is an error.
@@ -61,7 +63,7 @@ def check(
         findings.extend(check_scripts(root, tuple(preload)))
         findings.extend(check_modules(root, major))
         findings.extend(check_layout(root))
-    findings.extend(check_platforms(roots, name, max_size))
+    findings.extend(check_platforms(roots, name, max_size, version))
     verdicts, hindrances = check_loading(roots, distro)
     findings.extend(hindrances)
     return Report(in_order(findings), verdicts)

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Finding", "Report", "Verdict"]
+__all__ = ["FIRST_MAJOR", "Finding", "Report", "Verdict", "in_order", "listed"]
+
+FIRST_MAJOR = 18
+"""The first PostgreSQL that loads extensions from a mounted image (`extension_control_path`)."""
+
+_LISTED = 5
 
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
@@ -77,3 +83,14 @@ def in_order(findings: list[Finding]) -> tuple[Finding, ...]:
     """Findings by severity, then by place; the same one only once."""
     unique = dict.fromkeys(findings)
     return tuple(sorted(unique, key=lambda item: (_ORDER[item.severity], item.where, item.id, item.message)))
+
+
+def listed(items: Sequence[str]) -> str:
+    """The first few of many, and how many more there are.
+
+    Example:
+        >>> listed(["a", "b", "c", "d", "e", "f"])
+        'a, b, c, d, e and 1 more'
+    """
+    more = len(items) - _LISTED
+    return ", ".join(items[:_LISTED]) + (f" and {more} more" if more > 0 else "")

@@ -7,20 +7,20 @@ from collections.abc import Iterator, Sequence
 
 from ocibuild.layer.entry import File, Symlink
 from ocibuild.layer.plan import resolve, total_size
-from ocibuild.postgres.configuration import NAME, mount_name
+from ocibuild.postgres.configuration import MOUNT_NAME, mount_name
 from ocibuild.postgres.root import ImageRoot
 from ocibuild.postgres.sources import Source
-from ocibuild.postgres.sources.base import content_digest
+from ocibuild.postgres.sources.base import common_major, content_digest
 from ocibuild.postgres.sources.layout import development_kind, is_development
 
-from .finding import Finding
+from .finding import Finding, listed
 
 __all__ = ["MAX_SIZE", "check_layout", "check_platforms"]
 
 MAX_SIZE = 10 * 1000 * 1000
 """Bytes of files from which on a single extension is called large."""
 
-_LISTED = 5
+_MANY = 5
 
 
 def check_layout(root: ImageRoot) -> Iterator[Finding]:
@@ -56,7 +56,9 @@ def _links(root: ImageRoot) -> Iterator[Finding]:
         found = resolve(path, root.entries)
         if found in root.entries or found in folders:
             continue
-        is_control = path.rpartition("/")[0].rpartition("/")[2] == "extension"
+        # PostgreSQL opens the main control files of all extensions to list them.
+        in_extension = path.rpartition("/")[0].rpartition("/")[2] == "extension"
+        is_control = in_extension and path.endswith(".control") and "--" not in path.rpartition("/")[2]
         yield Finding(
             id="dangling-link",
             severity="error" if is_control else "warning",
@@ -75,11 +77,20 @@ def _parents(path: str) -> Iterator[str]:
 def _left_out(source: Source) -> Iterator[Finding]:
     unexpected = [path for path in source.left_out if not is_development(path)]
     expected = [path for path in source.left_out if is_development(path)]
+    built, said = common_major(source.libraries), source.package.major
+    if built and said and built != said and not source.package.is_given:
+        yield Finding(
+            id="major-differs",
+            severity="warning",
+            message=f"modules for PostgreSQL {built}, and {source.package.origin or 'the prefix'} names {said}",
+            where=str(source.where),
+            hint="Package again if the name is right.",
+        )
     if unexpected:
         yield Finding(
             id="left-out",
             severity="warning",
-            message=f"files outside the extension's folders, not in the image: {_listed(unexpected)}",
+            message=f"files outside the extension's folders, not in the image: {_shown(unexpected)}",
             where=str(source.where),
             hint="Take those that the extension needs with --include GLOB.",
         )
@@ -88,14 +99,16 @@ def _left_out(source: Source) -> Iterator[Finding]:
         yield Finding(
             id="left-out",
             severity="info",
-            message=f"{len(expected)} files for building and reading, not in the image: {kinds}",
+            message=f"{len(expected)} file{'s' if len(expected) > 1 else ''} for building and reading, not in the image: {kinds}",
             where=str(source.where),
         )
 
 
-def check_platforms(roots: Sequence[ImageRoot], name: str | None, max_size: int) -> Iterator[Finding]:
+def check_platforms(
+    roots: Sequence[ImageRoot], name: str | None, max_size: int, crate_version: str | None
+) -> Iterator[Finding]:
     """What does not agree between platforms; the name of them all, and the size of the largest."""
-    if name is not None and not NAME.fullmatch(mount_name(name)):
+    if name is not None and not MOUNT_NAME.fullmatch(mount_name(name)):
         yield Finding(
             id="mount-name",
             severity="error",
@@ -104,7 +117,7 @@ def check_platforms(roots: Sequence[ImageRoot], name: str | None, max_size: int)
             hint="Choose another with --name.",
         )
     yield from _size(max(roots, key=lambda root: total_size(root.entries.values())), max_size)
-    yield from _agree(roots)
+    yield from _agree(roots, crate_version)
     first = roots[0]
     for other in roots[1:]:
         yield from _same_files(first, other)
@@ -120,20 +133,27 @@ def _size(root: ImageRoot, max_size: int) -> Iterator[Finding]:
         yield Finding(
             id="large-image",
             severity="warning",
-            message=f"{size / 1e6:.1f} MB of files for one extension, {largest.size / 1e6:.1f} MB of them this one",
+            message=f"{size / 1e6:.1f} MB of files, more than {max_size / 1e6:g} MB; {largest.size / 1e6:.1f} MB are this one",
             where=root.where(largest.path),
             hint="Strip libraries, leave out what the server does not read, or raise --max-size.",
         )
 
 
-def _agree(roots: Sequence[ImageRoot]) -> Iterator[Finding]:
-    sources = list(dict.fromkeys(id(source) for root in roots for source in root.sources))
-    by_id = {id(source): source for root in roots for source in root.sources}
+def _agree(roots: Sequence[ImageRoot], crate_version: str | None) -> Iterator[Finding]:
+    sources = list({id(source): source for root in roots for source in root.sources}.values())
     told: dict[str, tuple[str, Source]] = {}
-    for source in (by_id[number] for number in sources):
+    for source in sources:
         for control in source.controls:
             if control.default_version is None:
                 continue
+            if source.kind == "pgrx" and crate_version not in (None, control.default_version):
+                yield Finding(
+                    id="versions-differ",
+                    severity="warning",
+                    message=f"{control.name} {control.default_version}, while Cargo.toml says {crate_version}",
+                    where=str(source.where),
+                    hint="Run cargo pgrx package again.",
+                )
             version, other = told.setdefault(control.name, (control.default_version, source))
             if version != control.default_version:
                 yield Finding(
@@ -153,16 +173,23 @@ def _agree(roots: Sequence[ImageRoot]) -> Iterator[Finding]:
             where=", ".join(str(source.where) for root in majors.values() for source in root.sources),
             hint="Build one image for each.",
         )
-    for source in (by_id[number] for number in sources):
-        named = re.search(r"-pg(\d+)$", source.where.name)
-        if source.major and named and int(named[1]) != source.major:
-            yield Finding(
-                id="major-differs",
-                severity="warning",
-                message=f"modules for PostgreSQL {source.major} in a folder named for {named[1]}",
-                where=str(source.where),
-                hint="Package again if the folder's name is right.",
-            )
+    yield from _same_labels(sources)
+
+
+def _same_labels(sources: Sequence[Source]) -> Iterator[Finding]:
+    """What images that are joined say of themselves must agree, or the first one's words stand."""
+    told: dict[str, tuple[str, Source]] = {}
+    for source in sources:
+        for key, value in source.package.labels.items() if source.kind == "image" else ():
+            known, other = told.setdefault(key, (value, source))
+            if value != known:
+                yield Finding(
+                    id="labels-differ",
+                    severity="warning",
+                    message=f"{key} is {value!r}, but {known!r} in {other.where}",
+                    where=str(source.where),
+                    hint="Say which with --label.",
+                )
 
 
 def _same_files(one: ImageRoot, other: ImageRoot) -> Iterator[Finding]:
@@ -196,8 +223,7 @@ def _scripts(root: ImageRoot) -> dict[str, str]:
     }
 
 
-def _listed(paths: Sequence[str]) -> str:
+def _shown(paths: Sequence[str]) -> str:
+    """Paths, or of many their folders."""
     folders = list(dict.fromkeys(path.rpartition("/")[0] or path for path in paths))
-    shown = paths if len(paths) <= _LISTED else [f"{folder}/" for folder in folders]
-    more = len(shown) - _LISTED
-    return ", ".join(shown[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+    return listed(paths if len(paths) <= _MANY else [f"{folder}/" for folder in folders])

@@ -8,22 +8,29 @@ from collections.abc import Iterator
 from ocibuild.postgres.root import ImageRoot
 from ocibuild.postgres.sources import Library
 
-from .finding import Finding
+from .finding import FIRST_MAJOR, Finding
 
 __all__ = ["check_modules"]
 
-FIRST_MAJOR = 18
-"""The first PostgreSQL that loads extensions from a mounted image (`extension_control_path`)."""
-
 _LIBC = re.compile(
-    r"(?:ld-linux[\w-]*|ld-musl[\w-]*|ld64|libc|libm|libpthread|libdl|librt|libresolv|libc\.musl[\w-]*)\.so(?:\.[0-9]+)*"
+    r"(?:ld-linux[\w-]*|ld-musl[\w-]*|ld64|ld-[0-9.]+|libc\.musl[\w-]*"
+    r"|lib(?:c|m|pthread|dl|rt|resolv|mvec|nsl|util|anl|nss_[a-z]+)(?:-[0-9.]+)?)\.so(?:\.[0-9]+)*"
 )
-_MEBIBYTE = 1024 * 1024
+_MEGABYTE = 1_000_000
 
 
 def check_modules(root: ImageRoot, major: int | None) -> Iterator[Finding]:
     """What would hinder the libraries of a root, whichever Debian release the server runs on."""
     wanted = major or root.major
+    for source in root.sources:
+        for path, error in source.unreadable.items():
+            yield Finding(
+                id="unreadable-file",
+                severity="error",
+                message=f"{error.found}, wanted {error.wanted}" if error.wanted else error.found,
+                where=root.where(path),
+                hint=error.hint,
+            )
     for library in root.libraries:
         where = root.where(library.path)
         if not library.platform.matches(root.platform):
@@ -90,7 +97,7 @@ def _leftovers(library: Library, where: str) -> Iterator[Finding]:
         yield Finding(
             id="run-path",
             severity="warning",
-            message=f"it looks for libraries in {', '.join(strange)}, a folder of the machine that built it",
+            message=f"it looks for libraries in {', '.join(strange)}, which is no folder of the image",
             where=where,
             hint="Remove it with patchelf --remove-rpath, or use $ORIGIN.",
         )
@@ -98,7 +105,7 @@ def _leftovers(library: Library, where: str) -> Iterator[Finding]:
         yield Finding(
             id="debug-sections",
             severity="warning",
-            message=f"{facts.debug_size / _MEBIBYTE:.1f} MiB of debug sections",
+            message=f"{max(facts.debug_size / _MEGABYTE, 0.1):.1f} MB of debug sections",
             where=where,
             hint="strip --strip-debug, or strip = 'debuginfo' in the Cargo profile.",
         )

@@ -1,118 +1,97 @@
-"""Checks on scripts: which PostgreSQL runs, whether they lead to the default version, and what they name."""
+"""Checks on scripts: whether they lead to the default version, and what in them would fail."""
 
 from __future__ import annotations
 
-import posixpath
 import re
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
-from ocibuild.layer.entry import File
-from ocibuild.layer.plan import resolve
 from ocibuild.postgres.control import Control
-from ocibuild.postgres.policies import DISTROS, load_policy
 from ocibuild.postgres.root import ImageRoot
-from ocibuild.postgres.sources.base import Library, read_content
+from ocibuild.postgres.upgrades import Script, find_scripts, install_path, leading_to, script_folder
 
-from .finding import Finding
-from .sql import c_functions, statements
+from .finding import Finding, listed
+from .functions import check_functions, check_preload, read_script
+from .sql import Statement, statements
 
-__all__ = ["check_scripts"]
+__all__ = ["TOKEN", "check_scripts"]
 
-_TOKEN = re.compile(r"@(?:CARGO_VERSION|GIT_HASH)@")
-_ABSOLUTE = re.compile(r"'(/(?:usr|opt|etc|var|home|tmp|root|srv)/[^'\n]{1,200})'")
+TOKEN = re.compile(r"@(?:CARGO_VERSION|GIT_HASH)@")
+"""What `cargo pgrx package` replaces in control files and scripts."""
+
+_PATH = re.compile(r"/(?:usr|opt|etc|var|home|tmp|root|srv)/[^'\n]{1,200}")
 _COPY = re.compile(r"\bcopy\b[^;']{0,1000}?\bfrom\s+'(/[^'\n]{1,200})'", re.IGNORECASE)
-_LOAD = re.compile(r"\bload\s+'(\$libdir/[^'\n]{1,200})'", re.IGNORECASE)
-_TESTS = re.compile(r"create\s+schema\s+(?:if\s+not\s+exists\s+)?\"?tests\"?\s*(?:;|$)", re.IGNORECASE)
-_LISTED = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """A script of an extension and the versions in its name; `start` is None for one that installs."""
-
-    path: str
-    start: str | None
-    end: str
+_COPY_TOP = re.compile(r"\s*copy\b[^']{0,1000}?\bfrom\s+'(\d+)'", re.IGNORECASE)
+_LOAD = re.compile(r"\s*load\s+'(\d+)'\s*", re.IGNORECASE)
+_LOAD_INSIDE = re.compile(r"\bload\s+''?(\$libdir/[^'\n]{1,200})'", re.IGNORECASE)
+_TESTS = re.compile(r"create\s+schema\s+(?:if\s+not\s+exists\s+)?\"?tests\"?", re.IGNORECASE)
+_TRANSACTION = re.compile(
+    r"\s*(?:begin|commit|rollback|start\s+transaction|end)(?:\s+(?:work|transaction))?\s*", re.IGNORECASE
+)
+_CALL = re.compile(r"([\w$]+)\s*\(")
+_PSQL = re.compile(r"^\\(?!echo)[a-z!?]\S*", re.MULTILINE)
 
 
 def check_scripts(root: ImageRoot, preload: Sequence[str]) -> Iterator[Finding]:
     """What would go wrong when PostgreSQL runs the scripts of a root."""
-    for module in preload:
-        if module.startswith("$libdir/"):
-            yield Finding(
-                id="libdir-path",
-                severity="error",
-                message=f"shared_preload_libraries = {module!r}: the server would look in its own folder and not start",
-                where="the recipe",
-                hint=f"Write {module.removeprefix('$libdir/')!r}.",
-            )
+    yield from check_preload(root, preload)
     run: set[str] = set()
     named: dict[str, list[str]] = {}
     for path in root.entries:
         if path.endswith(".sql"):
             named.setdefault(path.rpartition("/")[2].partition("--")[0], []).append(path)
+    own: set[str] = set()
     for control in root.controls:
-        scripts = list(find_scripts(control, named.get(control.name, ())))
-        yield from _misplaced(root, control, named.get(control.name, ()))
-        version = control.default_version
-        if version is None or _TOKEN.search(version):
-            continue
-        steps = install_path(scripts, version)
-        if steps is None:
+        own |= {script.path for script in find_scripts(control, named.get(control.name, ()))}
+        run |= {script.path for script in _installed(control, named) or ()}
+        yield from _control_scripts(root, control, named)
+    yield from _without_control(root, named)
+    for path in root.entries:
+        if path.endswith(".sql"):
+            yield from _token(root, path)
+        if path in own:
+            yield from _text(root, path, path in run)
+
+
+def _installed(control: Control, named: Mapping[str, list[str]]) -> list[Script] | None:
+    version = control.default_version
+    return install_path(list(find_scripts(control, named.get(control.name, ()))), version) if version else None
+
+
+def _control_scripts(root: ImageRoot, control: Control, named: Mapping[str, list[str]]) -> Iterator[Finding]:
+    if control.values.get("directory", "").startswith("/") or not control.path.rpartition("/")[0].endswith("extension"):
+        return  # that is told already, and no path here is the one PostgreSQL takes
+    paths = named.get(control.name, ())
+    scripts = list(find_scripts(control, paths))
+    yield from _misplaced(root, control, paths)
+    version = control.default_version
+    if version is None or TOKEN.search(version):
+        return
+    steps = install_path(scripts, version)
+    if steps is None:
+        yield Finding(
+            id="missing-script",
+            severity="error",
+            message=f"no script installs {control.name} {version}, and no upgrades lead to it: CREATE EXTENSION would fail",
+            where=root.where(control.path),
+            hint="Package the tree again; the version and the scripts' names must agree.",
+        )
+    yield from _unreached(root, control, scripts, named, version)
+    yield from _stale(root, control, scripts, version)
+    yield from check_functions(root, control, steps or ())
+
+
+def _without_control(root: ImageRoot, named: Mapping[str, list[str]]) -> Iterator[Finding]:
+    names = {path.rpartition("/")[2].removesuffix(".control") for path in root.entries if path.endswith(".control")}
+    for name, paths in named.items():
+        install = [path for path in paths if "--" in path and path.rpartition("/")[0].rpartition("/")[2] == "extension"]
+        if install and name not in names:
             yield Finding(
-                id="missing-script",
-                severity="error",
-                message=f"no script installs {control.name} {version}, and no upgrades lead to it: CREATE EXTENSION would fail",
-                where=root.where(control.path),
-                hint="Package the tree again; the version and the scripts' names must agree.",
+                id="missing-control",
+                severity="warning" if root.controls else "error",
+                message=f"scripts of {name}, and no {name}.control: PostgreSQL does not know the extension",
+                where=root.where(install[0]),
+                hint="Add the control file.",
             )
-        run.update(script.path for script in steps or ())
-        yield from _unreached(root, control, scripts, named, version)
-        yield from _stale(root, control, scripts, version)
-        yield from _functions(root, control, steps or ())
-    yield from _texts(root, run)
-
-
-def find_scripts(control: Control, paths: Iterable[str]) -> Iterator[Script]:
-    """An extension's scripts among paths, where PostgreSQL looks for them (`get_ext_ver_list`)."""
-    beginning = f"{script_folder(control)}/{control.name}--".lstrip("/")
-    for path in paths:
-        if path.startswith(beginning) and "/" not in path[len(beginning) :]:
-            first, joint, second = path[len(beginning) : -len(".sql")].partition("--")
-            if first and not joint:
-                yield Script(path, None, first)
-            elif first and second and "--" not in second:
-                yield Script(path, first, second)
-
-
-def script_folder(control: Control) -> str:
-    """The folder of an extension's scripts: beside its control file, or `directory` below the folder above."""
-    folder = control.path.rpartition("/")[0]
-    directory = control.values.get("directory", "")
-    return posixpath.normpath(f"{folder.rpartition('/')[0]}/{directory}").lstrip("/") if directory else folder
-
-
-def install_path(scripts: Sequence[Script], version: str) -> list[Script] | None:
-    """The scripts that install a version: its own, else another's and the fewest upgrades; None when nothing does."""
-    reached = {script.end: script for script in scripts if script.start is None}
-    upgrades: dict[str, list[Script]] = {}
-    for script in scripts:
-        if script.start is not None:
-            upgrades.setdefault(script.start, []).append(script)
-    todo = deque(reached)
-    while todo and version not in reached:
-        for script in upgrades.get(todo.popleft(), ()):
-            if script.end not in reached:
-                reached[script.end] = script
-                todo.append(script.end)
-    if version not in reached:
-        return None
-    path = [reached[version]]
-    while path[-1].start is not None:
-        path.append(reached[path[-1].start])
-    return path[::-1]
 
 
 def _misplaced(root: ImageRoot, control: Control, paths: Iterable[str]) -> Iterator[Finding]:
@@ -122,7 +101,7 @@ def _misplaced(root: ImageRoot, control: Control, paths: Iterable[str]) -> Itera
         yield Finding(
             id="misplaced-script",
             severity="warning",
-            message=f"{_listed(elsewhere)} of {control.name}: PostgreSQL reads its scripts in {folder} only",
+            message=f"{_names(elsewhere)} of {control.name}: PostgreSQL reads its scripts in {folder} only",
             where=root.where(elsewhere[0]),
             hint=f"Move {'it' if len(elsewhere) == 1 else 'them'} there, or set directory in the control file.",
         )
@@ -131,19 +110,10 @@ def _misplaced(root: ImageRoot, control: Control, paths: Iterable[str]) -> Itera
 def _unreached(
     root: ImageRoot, control: Control, scripts: Sequence[Script], named: Mapping[str, list[str]], version: str
 ) -> Iterator[Finding]:
-    before: dict[str, list[str]] = {}
-    for script in scripts:
-        if script.start is not None:
-            before.setdefault(script.end, []).append(script.start)
-    leads, todo = {version}, [version]
-    while todo:
-        for start in before.get(todo.pop(), ()):
-            if start not in leads:
-                leads.add(start)
-                todo.append(start)
+    leads = leading_to(scripts, version)
     useful = {script.path for script in scripts if script.end in leads}
-    names = (control.name, f"uninstall_{control.name}.sql", f"{control.name}.sql")
     folder = script_folder(control)
+    names = (control.name, f"uninstall_{control.name}.sql", f"{control.name}.sql")
     idle = [
         path
         for name in names
@@ -154,7 +124,7 @@ def _unreached(
         yield Finding(
             id="unreached-script",
             severity="info",
-            message=f"{_listed(idle)}: no path leads from there to {control.name} {version}",
+            message=f"{_names(idle)}: no path leads from there to {control.name} {version}",
             where=root.where(idle[0]),
             hint="It does no harm.",
         )
@@ -162,161 +132,107 @@ def _unreached(
 
 def _stale(root: ImageRoot, control: Control, scripts: Sequence[Script], version: str) -> Iterator[Finding]:
     """What an earlier `cargo pgrx package` left: it never empties its folder."""
-    found = [(script.path, f"the install script of version {script.end}") for script in scripts if script.start is None]
-    found = [(path, what) for path, what in found if not what.endswith(f" {version}")]
+    found = [(item.path, "install script", item.end) for item in scripts if item.start is None]
     for library in root.libraries:
         stem = library.path.rpartition("/")[2].removesuffix(".so")
-        if stem.startswith(f"{control.name}-") and stem != f"{control.name}-{version}":
-            found.append((library.path, f"the library of version {stem.removeprefix(f'{control.name}-')}"))
-    for path, what in found:
-        if root.owners[path].kind == "pgrx":
+        if stem.startswith(f"{control.name}-"):
+            found.append((library.path, "library", stem.removeprefix(f"{control.name}-")))
+    for path, what, other in found:
+        if other != version and root.owners[path].kind == "pgrx":
             yield Finding(
                 id="stale-file",
                 severity="warning",
-                message=f"{what}, while default_version is {version}",
+                message=f"the {what} of version {other}, while default_version is {version}",
                 where=root.where(path),
                 hint="cargo pgrx package never empties its folder: "
                 "delete the folder and package again, unless you mean to ship it.",
             )
 
 
-def _functions(root: ImageRoot, control: Control, path: Sequence[Script]) -> Iterator[Finding]:
-    """The libraries and functions that installing an extension asks for."""
-    modules = {library.path.rpartition("/")[2]: library for library in root.libraries}
-    missing: dict[str, str] = {}
-    unknown: dict[str, list[str]] = {}
-    asked = list(_asked(root, control, path))
-    # Each that cannot be found once, at the first place that names it.
-    strange = {library: place for library, _, place in reversed(asked) if _is_strange(library)}
-    for library, place in strange.items():
-        yield _strange(root, control, library, place)
-    for library, symbol, place in asked:
-        name = library.removeprefix("$libdir/")
-        module = modules.get(name) or modules.get(f"{name}.so")
-        if library in strange:
-            continue
-        if module is None:
-            missing.setdefault(name, place)
-        elif symbol and not is_exported(module, symbol):
-            unknown.setdefault(module.path, []).append(symbol)
-    for name, place in missing.items():
-        if not _is_servers(name):
-            file = f"{name.removesuffix('.so')}.so"
-            yield Finding(
-                id="missing-library",
-                severity="error",
-                message=f"{control.name} names the library {name}, and there is no {file} for {root.platform}",
-                where=root.where(place),
-                hint="Package the tree again.",
-            )
-    for module_path, symbols in unknown.items():
+def _token(root: ImageRoot, path: str) -> Iterator[Finding]:
+    text = read_script(root, path)
+    if match := TOKEN.search(path) or TOKEN.search(text):
         yield Finding(
-            id="missing-function",
-            severity="error",
-            message=f"{control.name} asks for {_listed(list(dict.fromkeys(symbols)))}, "
-            "which the library does not export",
-            where=root.where(module_path),
-            hint="The library and the scripts are of different builds: package both again.",
+            id="leftover-token",
+            severity="error" if TOKEN.search(path) else "warning",
+            message=f"{match[0]} was not replaced",
+            where=root.where(path),
+            hint="Build the tree with cargo pgrx package, which replaces it.",
         )
 
 
-def _is_strange(library: str) -> bool:
-    return library == "MODULE_PATHNAME" or "/" in library.removeprefix("$libdir/")
-
-
-def _strange(root: ImageRoot, control: Control, library: str, place: str) -> Finding:
-    """What is wrong with a library that is no plain name."""
-    if library == "MODULE_PATHNAME":
-        return Finding(
-            id="no-module-pathname",
-            severity="error",
-            message="MODULE_PATHNAME in a script, and no module_pathname in the control file",
-            where=root.where(place),
-            hint=f"Add module_pathname = '{control.name}' to {control.name}.control.",
+def _text(root: ImageRoot, path: str, is_run: bool) -> Iterator[Finding]:
+    """What is wrong with a script that PostgreSQL may run: an error where CREATE EXTENSION runs it."""
+    text = read_script(root, path)
+    where = root.where(path)
+    severity = "error" if is_run else "warning"
+    if text.startswith("\ufeff") or _PSQL.search(text):
+        what = "a byte-order mark" if text.startswith("\ufeff") else f"the psql command {_PSQL.findall(text)[0]}"
+        yield _command(severity, what, where)
+    found = list(statements(text))
+    if any(_TRANSACTION.fullmatch(item.code) for item in found):
+        yield _command(severity, "a transaction command", where)
+    yield from _loads(found, severity, where)
+    yield from _absolute(found, is_run, where)
+    if is_run and any(_TESTS.fullmatch(item.code.strip()) for item in found):
+        yield Finding(
+            id="test-schema",
+            severity="warning",
+            message="it makes the schema tests: built with pgrx's pg_test feature",
+            where=where,
+            hint="Package without --features pg_test.",
         )
+
+
+def _command(severity: str, what: str, where: str) -> Finding:
     return Finding(
-        id="absolute-path" if library.startswith("/") else "libdir-path",
-        severity="error",
-        message=f"the library {library!r}: PostgreSQL 18 finds only plain names on dynamic_library_path",
-        where=root.where(place),
-        hint=f"Write {library.rpartition('/')[2]!r}.",
+        id="script-command",
+        severity=severity,
+        message=f"{what}, which PostgreSQL does not take in an extension's script",
+        where=where,
+        hint="Leave it out.",
     )
 
 
-def _asked(root: ImageRoot, control: Control, path: Sequence[Script]) -> Iterator[tuple[str, str, str]]:
-    """Each library and symbol that is asked for, and the file that asks."""
-    pathname = control.values.get("module_pathname")
-    for script in path:
-        for function in c_functions(read_script(root, script.path)):
-            if function.library == "MODULE_PATHNAME" and pathname is not None:
-                yield pathname, function.symbol, control.path
-            else:
-                yield function.library, function.symbol, script.path
+def _loads(found: Sequence[Statement], severity: str, where: str) -> Iterator[Finding]:
+    tops = [item.strings[int(match[1])] for item in found if (match := _LOAD.fullmatch(item.code))]
+    inside = [match[1] for item in found for text in item.strings if (match := _LOAD_INSIDE.search(text))]
+    for library in dict.fromkeys([*(top for top in tops if top.startswith("$libdir/")), *inside]):
+        yield Finding(
+            id="libdir-path",
+            severity=severity,
+            message=f"LOAD '{library}': the server would look in its own folder only",
+            where=where,
+            hint="Write the name alone, or build with --strip-libdir.",
+        )
 
 
-def is_exported(library: Library, symbol: str) -> bool:
-    """Whether PostgreSQL would find a C function (`load_external_function` and its information record)."""
-    return symbol in library.facts.exports and f"pg_finfo_{symbol}" in library.facts.exports
-
-
-def _is_servers(name: str) -> bool:
-    return name in load_policy(DISTROS[-1], "amd64").modules
-
-
-def _texts(root: ImageRoot, run: set[str]) -> Iterator[Finding]:
-    for path, file in root.scripts.items():
-        text = read_content(file).decode(errors="replace")
-        if match := _TOKEN.search(path) or _TOKEN.search(text):
-            yield Finding(
-                id="leftover-token",
-                severity="error" if _TOKEN.search(path) else "warning",
-                message=f"{match[0]} was not replaced",
-                where=root.where(path),
-                hint="Build the tree with cargo pgrx package, which replaces it.",
-            )
-        if match := _LOAD.search(text):
-            yield Finding(
-                id="libdir-path",
-                severity="error" if path in run else "warning",
-                message=f"LOAD '{match[1]}': the server would look in its own folder only",
-                where=root.where(path),
-                hint="Write the name alone, or build with --strip-libdir.",
-            )
-        if "'/" in text:
-            yield from _absolute(root, path, text, path in run)
-        if path in run and "tests" in text and any(_TESTS.fullmatch(item.strip()) for item in statements(text)):
-            yield Finding(
-                id="test-schema",
-                severity="warning",
-                message="it makes the schema tests: built with pgrx's pg_test feature",
-                where=root.where(path),
-                hint="Package without --features pg_test.",
-            )
-
-
-def _absolute(root: ImageRoot, path: str, text: str, is_run: bool) -> Iterator[Finding]:
+def _absolute(found: Sequence[Statement], is_run: bool, where: str) -> Iterator[Finding]:
     """Files that a script, or a function that it makes, reads from the server by an absolute path."""
-    code = ";".join(statements(text, bodies=True))
-    copied = _COPY.search(code)
-    named = copied or _ABSOLUTE.search(code)
-    if named is not None:
+    copied, others = "", ""
+    called = {name for item in found if item.function is None for name in _CALL.findall(item.code.lower())}
+    for item in found:
+        match = _COPY_TOP.match(item.code)
+        inside = next((one for text in item.strings if (one := _COPY.search(text))), None)
+        if match and item.strings[int(match[1])].startswith("/"):
+            copied = copied or item.strings[int(match[1])]
+        elif inside is not None:
+            # The body of a function fails when it is called.
+            is_called = item.function is None or item.function in called
+            copied, others = (copied or inside[1], others) if is_called else (copied, others or inside[1])
+        elif item.language != "c":
+            others = others or next((text for text in item.strings if _PATH.fullmatch(text)), "")
+    is_fatal = bool(copied) and is_run
+    if copied or others:
         yield Finding(
             id="absolute-path",
-            severity="error" if copied and is_run else "warning",
-            message=f"it reads the file {named[1]!r} of the server"
-            + (": what CREATE EXTENSION makes would fail" if copied and is_run else ""),
-            where=root.where(path),
+            severity="error" if is_fatal else "warning",
+            message=f"it reads the file {copied or others!r} of the server"
+            + (": CREATE EXTENSION would fail" if is_fatal else ""),
+            where=where,
             hint="The image is mounted at /extensions/NAME: keep the data in the script.",
         )
 
 
-def read_script(root: ImageRoot, path: str) -> str:
-    """A script's text, links followed; empty when it leads nowhere."""
-    entry = root.entries.get(resolve(path, root.entries) or "")
-    return read_content(entry).decode(errors="replace") if isinstance(entry, File) else ""
-
-
-def _listed(items: Sequence[str]) -> str:
-    names = [item.rpartition("/")[2] for item in items]
-    more = len(names) - _LISTED
-    return ", ".join(names[:_LISTED]) + (f" and {more} more" if more > 0 else "")
+def _names(paths: Sequence[str]) -> str:
+    return listed([path.rpartition("/")[2] for path in paths])

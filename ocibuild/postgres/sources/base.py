@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocibuild.elf import SharedObject, read_shared_object
-from ocibuild.errors import SourceError
+from ocibuild.errors import ControlError, SourceError
 from ocibuild.layer.entry import Directory, Entry, File, Symlink
 from ocibuild.layer.plan import resolve
 from ocibuild.oci import Platform
@@ -18,6 +19,7 @@ from ocibuild.postgres.control import SIZE_LIMIT, Control, parse_control
 from ocibuild.postgres.magic import ENTRY_POINT, Magic, read_magic
 
 __all__ = [
+    "ARCHITECTURES",
     "Library",
     "Package",
     "Source",
@@ -29,10 +31,14 @@ __all__ = [
 ]
 
 _COUNT_LIMIT = 1000
+_LIBRARY_NAME = re.compile(r"\.(?:so(?:\.[0-9]+)*|dylib|dll)$")
 _MACHINES = {
     ("X86_64", 64): "amd64", ("AARCH64", 64): "arm64", ("386", 32): "386", ("ARM", 32): "arm/v7",
     ("PPC64", 64): "ppc64le", ("S390", 64): "s390x", ("RISCV", 64): "riscv64", ("LOONGARCH", 64): "loong64",
 }  # fmt: skip
+
+ARCHITECTURES = frozenset(name.partition("/")[0] for name in _MACHINES.values()) | {"ppc64"}
+"""The architectures that a library may be for, as an OCI platform names them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +74,7 @@ class Package:
         major: The PostgreSQL major version it was made for.
         labels: Labels, by full key.
         origin: Where this was read, for a person.
+        is_given: The major was said, not read.
     """
 
     name: str | None = None
@@ -75,6 +82,7 @@ class Package:
     major: int | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     origin: str = ""
+    is_given: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +98,7 @@ class Source:
         libraries: The shared objects and programs, sorted by path.
         left_out: Files of the source that are no part of the image.
         package: What its packaging says.
+        unreadable: Libraries and control files that cannot be read, by path, and why.
         keeps: What keeps the content of files that came out of an archive.
     """
 
@@ -101,6 +110,7 @@ class Source:
     libraries: tuple[Library, ...] = ()
     left_out: tuple[str, ...] = ()
     package: Package = Package()
+    unreadable: Mapping[str, SourceError] = field(default_factory=dict)
     keeps: tuple[object, ...] = field(default=(), repr=False)
 
     @property
@@ -111,7 +121,7 @@ class Source:
     @property
     def main_control(self) -> Control | None:
         """The control file the image is named after: the one that requires no other of the source."""
-        return main_control(self.controls)
+        return main_control(self.controls, [self.package.name] if self.package.name else [])
 
     @property
     def name(self) -> str | None:
@@ -135,10 +145,13 @@ def common_major(libraries: Iterable[Library]) -> int | None:
     return max(counts, key=lambda major: (counts[major], major), default=None)
 
 
-def main_control(controls: Sequence[Control]) -> Control | None:
-    """The control file that requires none of its neighbours, if it is the only one."""
+def main_control(controls: Sequence[Control], packages: Iterable[str] = ()) -> Control | None:
+    """The control file that requires none of its neighbours: the only one, or the one that a package is named after."""
     names = {control.name for control in controls}
     mains = [control for control in controls if not names & set(control.requires)]
+    if len(mains) > 1:
+        called = {name.replace("-", "_") for name in packages}
+        mains = [control for control in mains if control.name.replace("-", "_") in called]
     return mains[0] if len(mains) == 1 else None
 
 
@@ -164,18 +177,29 @@ def make_source(
         keeps: What keeps the entries' content.
 
     Raises:
-        SourceError: Libraries for several platforms, and none given.
-        ElfError, ControlError: A library or control file that cannot be read.
+        SourceError: Libraries for several platforms, and none given. What cannot be read is kept in `unreadable`.
     """
     files = {entry.path: entry for entry in entries if isinstance(entry, File)}
     compiled = [file for file in files.values() if _is_library(file)]
     if len(compiled) > _COUNT_LIMIT or sum(entry.path.endswith(".control") for entry in entries) > _COUNT_LIMIT:
         raise SourceError(f"more than {_COUNT_LIMIT} libraries or control files", wanted="an extension", where=where)
-    libraries = [_library(file, _origin(where, file)) for file in compiled]
-    controls = []
+    libraries: list[Library] = []
+    controls: list[Control] = []
+    unreadable: dict[str, SourceError] = {}
+    for file in compiled:
+        try:
+            libraries.append(_library(file, _origin(where, file)))
+        except SourceError as error:
+            unreadable[file.path] = error
+    if unreadable and not libraries and platform is None:
+        raise next(iter(unreadable.values()))  # nothing tells the platform
     for path, file in _control_files(entries).items():
         raw = read_content(file, SIZE_LIMIT + 1)
-        controls.append(parse_control(raw, name=_stem(path), path=path, where=_origin(where, file)))
+        try:
+            controls.append(parse_control(raw, name=_stem(path), path=path, where=_origin(where, file)))
+        except ControlError as error:
+            if _in_extension(path):
+                unreadable[path] = error
     return Source(
         where=where,
         kind=kind,
@@ -185,8 +209,13 @@ def make_source(
         libraries=tuple(sorted(libraries, key=lambda library: library.path)),
         left_out=left_out,
         package=package or Package(),
+        unreadable=unreadable,
         keeps=keeps,
     )
+
+
+def _in_extension(path: str) -> bool:
+    return path.rpartition("/")[0].rpartition("/")[2] == "extension"
 
 
 def _control_files(entries: Sequence[Entry]) -> dict[str, File]:
@@ -241,7 +270,7 @@ def _read_library(file: File, data: bytes | mmap.mmap, where: object) -> Library
 def _is_library(file: File) -> bool:
     """Whether a file is a library by its name, or a program of a folder `bin` by its first bytes."""
     folder, _, name = file.path.rpartition("/")
-    if name.endswith((".so", ".dylib", ".dll")) or (".so." in name and not name.endswith(".debug")):
+    if _LIBRARY_NAME.search(name):
         return True
     return folder.rpartition("/")[2] == "bin" and read_content(file, 4) == b"\x7fELF"
 

@@ -25,7 +25,7 @@ _PARTS = ("debian-binary", "control.tar", "data.tar")
 _MEMBERS_LIMIT = 32
 _TEXT_LIMIT = 64 * 1024
 _CODECS = {"": "none", ".gz": "gzip", ".xz": "xz", ".zst": "zstd"}
-_REPACKED = re.compile(r"[+~.](?:dfsg|ds|repack|really)[0-9.]*$")
+_REPACKED = re.compile(r"[+~.](?:dfsg|ds|repack)[0-9.]*$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

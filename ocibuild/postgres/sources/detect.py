@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ocibuild.errors import NotFoundError, SourceError, UsageError
@@ -84,17 +84,19 @@ def open_sources(
         ['pgrx']
     """
     given = Platform.parse(platform) if isinstance(platform, str) else platform
+    if given is not None and given.os != "linux":
+        raise UsageError(f"the platform {given}", wanted="linux, as PostgreSQL's images are", where=path)
     wanted = [_include(text) for text in include]
     place = _location(path)
     if place is not None:
         sources = image_sources(open_artifact(place), where=Path(place.path), platform=given)
     elif os.path.isdir(path):
-        sources = [_open_folder(Path(path), given, bitcode, wanted)]
+        sources = [_open_folder(Path(path), _Wish(given, major, bitcode, wanted))]
     else:
-        sources = [_open_file(Path(path), given, bitcode, wanted)]
+        sources = [_open_file(Path(path), _Wish(given, major, bitcode, wanted))]
     if major is None:
         return sources
-    return [replace(source, package=replace(source.package, major=major)) for source in sources]
+    return [replace(source, package=replace(source.package, major=major, is_given=True)) for source in sources]
 
 
 def _location(path: Path | str) -> Location | None:
@@ -118,22 +120,33 @@ def _location(path: Path | str) -> Location | None:
     return None
 
 
-def _open_folder(folder: Path, platform: Platform | None, bitcode: bool, include: list[Include]) -> Source:
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What was said of a source."""
+
+    platform: Platform | None
+    major: int | None
+    bitcode: bool
+    include: list[Include]
+
+
+def _open_folder(folder: Path, wish: _Wish) -> Source:
     entries = read_tree(folder)
-    if platform is not None:
-        return make_source(folder, "plain", entries, platform=platform)
+    if wish.platform is not None:
+        return make_source(folder, "plain", entries, platform=wish.platform)
     package = named_package(folder.resolve().name, is_archive=False)
-    return _installed(folder, entries, "install", package, bitcode=bitcode, include=include)
+    # NAME-pgMAJOR is what cargo pgrx package calls its folder.
+    return _installed(folder, entries, "install" if package.name is None else "pgrx", package, wish)
 
 
-def _open_file(path: Path, platform: Platform | None, bitcode: bool, include: list[Include]) -> Source:
+def _open_file(path: Path, wish: _Wish) -> Source:
     with archive.open_file(path) as stream:
         head = stream.read(_HEAD)
         scratch = Scratch(path, stream.seek(0, 2))
         stream.seek(0)
         codec = archive.codec_of(head)
         if head.startswith(deb.MAGIC):
-            return _open_deb(path, platform, bitcode, include)
+            return _open_deb(path, wish)
         if head.startswith(b"PK\x03\x04"):
             entries = archive.read_zip(stream, scratch, where=path)
         elif codec != "none" or head[257:262] == b"ustar":
@@ -141,19 +154,17 @@ def _open_file(path: Path, platform: Platform | None, bitcode: bool, include: li
         else:
             raise SourceError(
                 "a file of no known kind",
-                wanted="a folder, a tar or zip archive, a Debian package, or an OCI layout or archive",
+                wanted="a folder, a tar archive (plain, gzip, zstd, xz), a zip archive, a Debian package, or an OCI layout or archive",
                 where=path,
             )
     package = named_package(path.name, is_archive=True)
     if package.name is None:
         tops = {entry.path.partition("/")[0] for entry in entries}
         package = named_package(next(iter(tops)), is_archive=True) if len(tops) == 1 else package
-    return _installed(
-        path, entries, "archive", package, platform=platform, scratch=scratch, bitcode=bitcode, include=include
-    )
+    return _installed(path, entries, "archive", package, wish, scratch=scratch)
 
 
-def _open_deb(path: Path, platform: Platform | None, bitcode: bool, include: list[Include]) -> Source:
+def _open_deb(path: Path, wish: _Wish) -> Source:
     found = deb.read_deb(path)
     name, major = debian_name(found.name)
     labels = {URL: found.fields.get("homepage", ""), DESCRIPTION: found.fields.get("description", "")}
@@ -164,20 +175,10 @@ def _open_deb(path: Path, platform: Platform | None, bitcode: bool, include: lis
         labels={key: value for key, value in labels.items() if value},
         origin=f"{found.name} {found.fields['version']}",
     )
-    told = _DEBIAN_PLATFORMS.get(found.architecture, f"linux/{found.architecture}")
-    if platform is None and found.architecture != "all":
-        platform = Platform.parse(told)
-    return _installed(
-        path,
-        found.entries,
-        "deb",
-        package,
-        platform=platform,
-        scratch=found.scratch,
-        bitcode=bitcode,
-        include=include,
-        owner=found.name,
-    )
+    if wish.platform is None and found.architecture != "all":
+        told = _DEBIAN_PLATFORMS.get(found.architecture, f"linux/{found.architecture}")
+        wish = replace(wish, platform=Platform.parse(told))
+    return _installed(path, found.entries, "deb", package, wish, scratch=found.scratch, owner=found.name)
 
 
 def _installed(
@@ -185,29 +186,39 @@ def _installed(
     entries: Sequence[Entry],
     kind: str,
     package: Package,
+    wish: _Wish,
     *,
-    bitcode: bool,
-    include: list[Include],
-    platform: Platform | None = None,
     scratch: Scratch | None = None,
     owner: str | None = None,
 ) -> Source:
     """A source whose files are where an installation put them."""
     inside = _inside(entries)
-    mapped = map_install_tree(inside, where=where, package=owner or package.name, bitcode=bitcode, include=include)
+    mapped = map_install_tree(
+        inside,
+        where=where,
+        package=owner or package.name,
+        major=wish.major,
+        bitcode=wish.bitcode,
+        include=wish.include,
+    )
+    plain = f"A plain tree is given with its platform: linux/amd64={where}"
     if mapped is None:
         raise SourceError(
             "no control file under a folder named extension, and no library",
             wanted="what an extension's build installs or packages",
             where=where,
-            hint=f"A plain tree is given with its platform: linux/amd64={where}" if os.path.isdir(where) else "",
+            hint=plain if os.path.isdir(where) else "",
         )
     if package.major is None:
         package = replace(package, major=major_of_paths(entry.path for entry in inside))
-    if kind == "install" and package.name is not None:
-        kind = "pgrx"  # NAME-pgMAJOR is what cargo pgrx package calls its folder
     source = make_source(
-        where, kind, mapped.entries, platform=platform, left_out=mapped.left_out, package=package, keeps=(scratch,)
+        where,
+        kind,
+        mapped.entries,
+        platform=wish.platform,
+        left_out=mapped.left_out,
+        package=package,
+        keeps=(scratch,),
     )
     is_module = any(library.magic for library in source.libraries)
     if source.libraries and not (is_module or any(item.path.startswith("share/") for item in source.entries)):

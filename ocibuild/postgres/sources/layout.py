@@ -20,13 +20,17 @@ from ocibuild.layer.plan import resolve
 __all__ = ["Include", "Mapped", "development_kind", "is_development", "map_install_tree"]
 
 _LICENCE = re.compile(r"(?:LICEN[CS]E|COPYING|COPYRIGHT|NOTICE)(?:[._-][\w.-]*)?", re.IGNORECASE)
+_RUBBISH = re.compile(r"(?:^|/)(?:\.DS_Store|Thumbs\.db|\._[^/]*|[^/]*(?:~|\.swp|\.orig|\.rej))$")
 _DEVELOPMENT = re.compile(
     r"(?:^|/)(?:bitcode|include|pgxs|pkgconfig|doc|docs|man|lintian)/|\.(?:h|a|la|pc|md|asciidoc|adoc|rst)(?:\.gz)?$"
     r"|(?:^|/)(?:README|INSTALL|CHANGES|CHANGELOG|NEWS|SHA256SUMS)[^/]*$",
     re.IGNORECASE,
 )
+_READING = frozenset({"doc", "docs", "info", "lintian", "man"})
+_ASIDE = re.compile(r"(?:^|/)(?:doc|docs|debug)/")
 _LIBRARY = (".so", ".dylib", ".dll")
 _SERVER = re.compile(r"(?:^|[/.])(?:postgresql|pgsql|pgrx)")
+_MAJOR = re.compile(r"(?:postgresql[/@-]|pgsql-|\.pgrx/)([0-9]{1,2})(?:[./]|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +61,8 @@ class Mapped:
 
 
 def is_development(path: str) -> bool:
-    """Whether a file is one that a server has no use for: headers, bitcode, documentation."""
-    return _DEVELOPMENT.search(path) is not None
+    """Whether a file is one that a server has no use for: headers, bitcode, documentation, what editors left."""
+    return _DEVELOPMENT.search(path) is not None or _RUBBISH.search(path) is not None
 
 
 def development_kind(path: str) -> str:
@@ -68,6 +72,8 @@ def development_kind(path: str) -> str:
         >>> development_kind("usr/lib/postgresql/18/lib/bitcode/x/x.bc"), development_kind("README.md")
         ('bitcode', 'documentation')
     """
+    if _RUBBISH.search(path):
+        return "what editors left"
     match = _DEVELOPMENT.search(path)
     folder = match[0].strip("/").lower() if match and match[0].endswith("/") else ""
     if folder in ("bitcode", "include", "pgxs", "lintian"):
@@ -80,6 +86,7 @@ def map_install_tree(
     *,
     where: Path,
     package: str | None,
+    major: int | None = None,
     bitcode: bool = False,
     include: Iterable[Include] = (),
 ) -> Mapped | None:
@@ -88,7 +95,8 @@ def map_install_tree(
     Args:
         entries: The tree.
         where: What to name in an error.
-        package: Whose licences those at the top of the tree are.
+        package: Whose licences those at the top of the tree are; else the extension's.
+        major: Which prefix is meant, where a tree has those of several PostgreSQL majors.
         bitcode: Keep the LLVM bitcode of the functions.
         include: What to take although it is not the extension's by its place.
 
@@ -96,16 +104,23 @@ def map_install_tree(
         SourceError: Several folders with control files or modules, and no telling which is meant.
     """
     files = [entry for entry in entries if not isinstance(entry, Directory)]
-    scripts = {_parent(item.path) for item in files if _is_script(item.path)}
-    libraries = {_parent(item.path) for item in files if item.path.endswith(_LIBRARY)}
+    installed = [item.path for item in files if not _ASIDE.search(item.path)]
+    scripts = _of_major({_parent(path) for path in installed if _is_script(path)} or _flat(installed), major)
+    libraries = _of_major({_parent(path) for path in installed if path.endswith(_LIBRARY)}, major)
     wanted = tuple(include)
     if not (scripts or libraries or any(item.place(entry.path) for item in wanted for entry in files)):
         return None
     if len(scripts) > 1:
-        raise SourceError(f"control files in several folders: {', '.join(sorted(scripts))}", wanted="one", where=where)
+        raise SourceError(
+            f"control files in several folders: {', '.join(sorted(scripts))}",
+            wanted="one",
+            where=where,
+            hint="Give each as a source of its own, or say which PostgreSQL major with --pg.",
+        )
     extension = next(iter(scripts), None)
-    pkglibdir = _pkglibdir(libraries, extension, where)
-    prefix = _Prefix(extension, pkglibdir, package, bitcode)
+    controls = sorted(path for path in installed if path.endswith(".control") and _parent(path) == extension)
+    owner = package or (controls[0].rpartition("/")[2].removesuffix(".control") if controls else None)
+    prefix = _Prefix(extension, _pkglibdir(libraries, extension, where), owner, bitcode)
 
     def place(path: str) -> str | None:
         taken = (item.place(path) for item in wanted)
@@ -122,12 +137,15 @@ def _mapped(files: list[File | Symlink], tree: dict[str, Entry], place: Callable
         if path is None:
             left_out.append(entry.path)
         elif isinstance(entry, File):
-            # An artifact store drops executable bits, so those of the input are not trusted.
-            mode = 0o755 if "bin" in path.split("/")[:-1] else 0o644
-            mapped.append(File(path=path, content=entry.content, size=entry.size, mode=mode))
+            mapped.append(File(path=path, content=entry.content, size=entry.size, mode=_mode(path)))
         else:
             mapped.append(_link(entry, path, tree, place))
     return Mapped(mapped, tuple(left_out))
+
+
+def _mode(path: str) -> int:
+    # An artifact store drops executable bits, so those of the input are not trusted.
+    return 0o755 if "bin" in path.split("/")[:-1] else 0o644
 
 
 def _link(link: Symlink, path: str, tree: dict[str, Entry], place: Callable[[str], str | None]) -> Entry:
@@ -137,7 +155,7 @@ def _link(link: Symlink, path: str, tree: dict[str, Entry], place: Callable[[str
     if isinstance(target, File):
         goal = place(target.path)
         if goal is None:
-            return File(path=path, content=target.content, size=target.size)
+            return File(path=path, content=target.content, size=target.size, mode=_mode(path))
         return Symlink(path=path, target=posixpath.relpath(goal, posixpath.dirname(path) or "."))
     return Symlink(path=path, target=link.target)
 
@@ -153,47 +171,80 @@ class _Prefix:
 
     def place(self, path: str) -> str | None:
         """Where a path goes; None for what is no part of the image."""
+        if _RUBBISH.search(path):
+            return None
         if (module := self._module(path)) is not None:
             is_kept = not is_development(module) or (self.bitcode and module.startswith("bitcode/"))
             return f"lib/{module}" if is_kept else None
-        if self.extension is not None and (below := _below(path, self.extension)) is not None:
-            return f"share/extension/{below}"
+        if (found := self._script(path) or self._shared(path)) is not None:
+            return found
         if _LICENCE.fullmatch(path.rpartition("/")[2]):
             return self._licence(path)
-        if is_development(path):
-            return None
-        inside = re.search(r"(?:^|/)bin/(.+)$", path)
-        return self._shared(path) or (f"bin/{inside[1]}" if inside else None)
+        inside = None if is_development(path) else re.search(r"(?:^|/)bin/(.+)$", path)
+        return f"bin/{inside[1]}" if inside else None
 
     def _module(self, path: str) -> str | None:
-        """A path below the folder of the modules. At the top of a tree, only libraries are."""
-        if self.pkglibdir is None or (self.pkglibdir == "" and ("/" in path or not path.endswith(_LIBRARY))):
+        """A path below the folder of the modules. At the top of a tree, and beside scripts, only libraries are."""
+        if self.pkglibdir is None:
+            return None
+        is_shared = self.pkglibdir in ("", self.extension)
+        if is_shared and (_parent(path) != self.pkglibdir or not path.endswith(_LIBRARY)):
             return None
         return _below(path, self.pkglibdir)
+
+    def _script(self, path: str) -> str | None:
+        """A path below the folder of the scripts. Of one that has another name, only scripts and control files are."""
+        if self.extension is None or (below := _below(path, self.extension)) is None:
+            return None
+        is_named = self.extension.rpartition("/")[2] == "extension"
+        if is_named or (_parent(path) == self.extension and path.endswith((".sql", ".control"))):
+            return f"share/extension/{below}"
+        return None
 
     def _shared(self, path: str) -> str | None:
         """Of a flat tree, where lib and extension are neighbours, the folder above them is not the extension's alone."""
         sharedir = _parent(self.extension or "")
-        if sharedir == "" or (self.pkglibdir is not None and _below(self.pkglibdir, sharedir) is not None):
+        is_flat = self.pkglibdir is not None and _below(self.pkglibdir, sharedir) is not None
+        if sharedir == "" or is_flat or not (self.extension or "").endswith("/extension"):
             return None
         below = _below(path, sharedir)
-        return None if below is None else f"share/{below}"
+        return None if below is None or below.partition("/")[0] in _READING else f"share/{below}"
 
     def _licence(self, path: str) -> str | None:
-        documented = re.search(r"(?:^|/)doc/([^/]+)/", path)
-        owner = documented[1] if documented else self.package
-        return f"licenses/{owner}/{path.rpartition('/')[2]}" if owner else None
+        documented = re.search(r"(?:^|/)(?:doc|licenses)/([^/]+)/(.+)$", path)
+        if documented is not None:
+            return f"licenses/{documented[1]}/{documented[2]}"
+        # That of vendored code keeps its folders: there may be several of one name.
+        below = _below(path, _parent(self.extension or self.pkglibdir or "")) or path
+        return f"licenses/{self.package}/{below}" if self.package else None
+
+
+def _of_major(folders: set[str], major: int | None) -> set[str]:
+    """The folders below a prefix of one PostgreSQL major, where there are such; else all."""
+    found = {folder for folder in folders if (match := _MAJOR.search(f"{folder}/")) and int(match[1]) == major}
+    return found or folders
+
+
+def _flat(paths: Sequence[str]) -> set[str]:
+    """The folders of control files that have a script beside them, in a tree that has no folder `extension`."""
+    controls = {path.removesuffix(".control") for path in paths if path.endswith(".control") and "--" not in path}
+    scripts = {path.partition("--")[0] for path in paths if path.endswith(".sql")}
+    return {_parent(path) for path in controls & scripts}
 
 
 def _pkglibdir(folders: set[str], extension: str | None, where: Path) -> str | None:
     """The folder of the modules: of several, the one below which all others are, or the only one that is a server's."""
-    outside = sorted(folder for folder in folders if extension is None or _below(folder + "/x", extension) is None)
+    outside = sorted(folder for folder in folders if folder == extension or not _is_below(folder, extension))
     tops = [folder for folder in outside if not any(_below(folder, other) for other in outside if other != folder)]
     servers = [folder for folder in tops if _SERVER.search(folder)]
     chosen = servers if len(tops) > 1 else tops
     if len(chosen) > 1 or (tops and not chosen):
         raise SourceError(f"libraries in several folders: {', '.join(tops)}", wanted="one", where=where)
     return chosen[0] if chosen else None
+
+
+def _is_below(folder: str, other: str | None) -> bool:
+    return other is not None and other.endswith("extension") and _below(f"{folder}/x", other) is not None
 
 
 def _below(path: str, folder: str) -> str | None:

@@ -10,11 +10,11 @@ from .base import Package
 __all__ = ["debian_name", "major_of_paths", "named_package"]
 
 _SUFFIX = re.compile(r"\.(?:tar(?:\.[a-z0-9]+)?|tgz|txz|tzst|zip|deb)$")
-_NAME = re.compile(
-    r"(?P<name>[A-Za-z0-9_+.-]*?[A-Za-z_][A-Za-z0-9_+.]*?)"
-    r"(?:-v?(?P<version>[0-9][0-9A-Za-z.+~]*(?:-(?:alpha|beta|rc|pre|dev)[0-9A-Za-z.]*)?))?"
-    r"(?:-pg(?P<major>[0-9]{1,2}))?"
-    r"(?:-(?:linux|macos|darwin|windows|x86_64|aarch64|amd64|arm64)[A-Za-z0-9_.-]*)?"
+_VERSION = re.compile(r"v?([0-9][0-9A-Za-z.+~_]*)")
+_PRERELEASE = re.compile(r"(?:alpha|beta|rc|pre|dev)[0-9A-Za-z.]*")
+_MAJOR = re.compile(r"pg-?([0-9]{1,2})", re.IGNORECASE)
+_MACHINE = re.compile(
+    r"(?:linux|macos|darwin|windows|x86_64|aarch64|amd64|arm64|x64)(?:[_.][A-Za-z0-9_.]*)?", re.IGNORECASE
 )
 _PREFIX = re.compile(r"(?:^|/)(?:postgresql[/@-]|pgsql-|\.pgrx/)(?P<major>[0-9]{1,2})(?:[./]|$)")
 _DEBIAN = re.compile(r"postgresql-(?P<major>[0-9]{1,2})-(?P<name>.+)")
@@ -26,14 +26,27 @@ def named_package(name: str, *, is_archive: bool) -> Package:
     Example:
         >>> named_package("pg_trickle-0.2.0-pg18-linux-amd64.tar.gz", is_archive=True).version
         '0.2.0'
+        >>> named_package("age-PG18-v1.6.0-rc0.zip", is_archive=True).version
+        '1.6.0-rc0'
         >>> named_package("artifact", is_archive=False).name is None
         True
     """
-    match = _NAME.fullmatch(_SUFFIX.sub("", name) if is_archive else name)
-    if match is None or not (match["major"] or (is_archive and match["version"])):
+    names: list[str] = []
+    version = major = None
+    for part in (_SUFFIX.sub("", name) if is_archive else name).split("-"):
+        if (match := _MAJOR.fullmatch(part)) and names:
+            major = int(match[1])
+        elif (match := _VERSION.fullmatch(part)) and names and version is None:
+            version = match[1]
+        elif version is not None and _PRERELEASE.fullmatch(part):
+            version += f"-{part}"
+        elif (_MACHINE.fullmatch(part) and names) or version is not None or major is not None:
+            continue
+        else:
+            names.append(part)
+    if not (major or (is_archive and version)):
         return Package()
-    major = int(match["major"]) if match["major"] else None
-    return Package(name=match["name"], version=match["version"], major=major, origin=name)
+    return Package(name="-".join(names), version=version, major=major, origin=name)
 
 
 def debian_name(package: str) -> tuple[str, int | None]:
