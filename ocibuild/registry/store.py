@@ -14,6 +14,7 @@ from typing import BinaryIO, Self
 from urllib.parse import quote
 
 from ocibuild.errors import DigestMismatchError, DocumentError, NotFoundError, RegistryError
+from ocibuild.layer.stream import drain
 from ocibuild.oci import Descriptor, Digest, Reference
 from ocibuild.oci.canonical import DOCUMENT_LIMIT
 from ocibuild.oci.reference import check_tag
@@ -105,9 +106,10 @@ class RegistryStore:
                 )
             self._put_manifest(descriptor, raw, str(descriptor.digest))
             return
-        if descriptor.digest in self.sent:
-            return
         with verifying(content, descriptor, owns=False) as stream:
+            if descriptor.digest in self.sent:
+                drain(stream)
+                return
             how = Upload(self.client, self.repository, descriptor, stream).run(self.mount_from)
         with self._lock:
             self.sent[descriptor.digest] = how

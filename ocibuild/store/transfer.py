@@ -81,7 +81,8 @@ def _transfer(source: Fetcher, store: Store, roots: Sequence[Descriptor], tell: 
         if not (is_remote and store.exists(descriptor)):
             return False
         there.append(descriptor)
-        _told(descriptor, tell)
+        for item in walk(source, descriptor) if tell is not None else ():
+            _told(item, tell)
         return True
 
     reached = list({item.digest: item for root in roots for item in walk(source, root, skip=skip)}.values())
