@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import NotFoundError, UsageError
 from .oci import Digest, Reference
@@ -19,7 +20,10 @@ from .oci.reference import check_tag
 from .store import ArchiveStore, Artifact, LayoutStore, LocalStore
 from .store.docker import DockerArchiveWriter
 
-__all__ = ["Location", "open_artifact", "open_store", "parse_location"]
+if TYPE_CHECKING:
+    from .registry import RegistryStore
+
+__all__ = ["Location", "RegistryOptions", "open_artifact", "open_store", "parse_location"]
 
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
@@ -86,12 +90,38 @@ def parse_location(text: str, *, to_write: bool = False) -> Location:
         ) from None
 
 
-def open_store(location: str | Location) -> LocalStore:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryOptions:
+    """How a registry is reached.
+
+    Attributes:
+        username: In place of what the container tools have stored, with `password`.
+        password: Never shown.
+        plain_http: Without TLS; by default on loopback only.
+        ca_file: The certificates to trust, in place of the system's.
+        client_certificate: A certificate and its key, as files.
+        mount_from: Repositories of the registry that may have the blobs already.
+    """
+
+    username: str | None = None
+    password: str = field(default="", repr=False)
+    plain_http: bool | None = None
+    ca_file: str | None = None
+    client_certificate: tuple[str, str] | None = None
+    mount_from: tuple[str, ...] = ()
+
+
+def open_store(location: str | Location, *, registry: RegistryOptions | None = None) -> LocalStore:
     """The store at a location; a layout or archive that is not there yet is made by the first write.
+
+    Args:
+        location: The notation, or a location.
+        registry: How a registry is reached; by default with what the container tools have stored for it.
 
     Raises:
         UsageError: The location is none, or not a store.
         LayoutError: What is there is not a layout or archive.
+        AuthError: Stored credentials that cannot be read.
 
     Example:
         >>> open_store("oci:dist/pg_trickle").path.as_posix()
@@ -104,18 +134,39 @@ def open_store(location: str | Location) -> LocalStore:
         return ArchiveStore(place.path)
     if place.transport == "docker-archive":
         raise UsageError("a Docker archive", wanted="a store", where=place, hint="It can only be copied to.")
-    raise UsageError("a registry", wanted="a local store", where=place, hint="Registries come in a later version.")
+    return _registry(Reference.parse(place.path), registry or RegistryOptions())
 
 
-def open_artifact(location: str | Location) -> Artifact:
-    """The image at a location. Without a tag or digest, the only one there.
+def _registry(reference: Reference, options: RegistryOptions) -> RegistryStore:
+    # Imported here: what reaches no registry does not pay for it.
+    from .registry import Credential, RegistryClient, RegistryStore, find_credential
+
+    if options.username is not None:
+        credential: Credential | None = Credential(username=options.username, password=options.password)
+    else:
+        credential = find_credential(reference.registry, reference.repository)
+    client = RegistryClient(
+        reference.registry,
+        credential=credential,
+        plain_http=options.plain_http,
+        ca_file=options.ca_file,
+        client_certificate=options.client_certificate,
+    )
+    return RegistryStore(reference, client=client, mount_from=options.mount_from)
+
+
+def open_artifact(location: str | Location, *, registry: RegistryOptions | None = None) -> Artifact:
+    """The image at a location. Without a tag or digest, the only one there; in a registry, `latest`.
 
     Raises:
         NotFoundError: There is no such store or image.
         UsageError: Several images and none named.
     """
     place = parse_location(location) if isinstance(location, str) else location
-    store = open_store(place)
+    store = open_store(place, registry=registry)
+    if place.transport == "docker":
+        reference = Reference.parse(place.path)
+        return Artifact(store.resolve(str(reference.digest or reference.tag or "latest")), store)
     if place.name:
         return Artifact(store.resolve(place.name), store)
     tags = store.tags()

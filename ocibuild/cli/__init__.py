@@ -24,16 +24,19 @@ __all__ = ["main"]
 COMMANDS = {
     "build": "build an image from what an extension's build left",
     "check": "show everything that would go wrong once a server mounts an extension",
+    "push": "push an image to a registry",
     "copy": "copy an image from one place to another",
     "inspect": "show what an image holds",
     "unpack": "write the files of an image to a folder",
+    "login": "store a credential for a registry",
     "gc": "remove what nothing names from a layout",
 }
 
 EXIT_CODES = """\
 exit codes:
   0 done             1 internal error   2 usage            3 a source that cannot be packed
-  4 findings         5 damaged content  6 not found        7 a place that cannot be read or written"""
+  4 findings         5 damaged content  6 not found        7 a place that cannot be read or written
+  8 a registry       9 credentials"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,35 +9,41 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ocibuild.cli.access import add_registry_options, registry_options
 from ocibuild.cli.render import print_json, progress
 from ocibuild.errors import UsageError
 from ocibuild.locations import Location, docker_archive, open_artifact, open_store, parse_location
-from ocibuild.oci import Descriptor, Digest, Platform
+from ocibuild.oci import Descriptor, Digest, Platform, Reference
 from ocibuild.store import Artifact, copy, walk
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
-    parser.add_argument("source", metavar="SRC", help="the image: oci:DIR[:TAG], oci-archive:FILE[:TAG], @sha256:...")
+    parser.add_argument(
+        "source", metavar="SRC", help="the image: oci:DIR[:TAG], oci-archive:FILE[:TAG], docker://REF, @sha256:..."
+    )
     parser.add_argument("destination", metavar="DST", help="where to, or docker-archive:FILE[:NAME:TAG]")
     parser.add_argument("--platform", metavar="P", help="only this platform's image")
     parser.add_argument("--referrers", action="store_true", help="also what is attached to it")
+    add_registry_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Copy, and say what and where."""
     origin, place = parse_location(options.source), parse_location(options.destination)
-    artifact = open_artifact(origin)
+    access = registry_options(options)
+    artifact = open_artifact(origin, registry=access)
     platform = Platform.parse(options.platform) if options.platform else None
     if place.transport == "docker-archive":
         if options.referrers:
             raise UsageError("--referrers", wanted="nothing: a Docker archive holds no referrers", where=place)
         return _show(options, docker_archive(place).write(artifact, platform=platform), [])
-    if place.name and Digest.is_valid(place.name):
+    name = _tag(place)
+    if name and Digest.is_valid(name):
         raise UsageError("a digest in the destination", wanted="a tag", where=place)
-    tags = [place.name] if place.name else _names(artifact, origin)
+    tags = [name] if name else _names(artifact, origin)
     total = sum(item.size for item in walk(artifact.source, artifact.root)) if sys.stderr.isatty() else 0
-    with open_store(place) as store, progress("copying", total) as advance:
+    with open_store(place, registry=access) as store, progress("copying", total) as advance:
 
         def tell(_: Descriptor, size: int) -> None:
             if advance is not None:
@@ -47,10 +53,20 @@ def run(options: argparse.Namespace) -> int:
     return _show(options, copied.digest, tags)
 
 
+def _tag(place: Location) -> str | None:
+    """The tag or digest that a location names."""
+    if place.transport != "docker":
+        return place.name
+    reference = Reference.parse(place.path)
+    return str(reference.digest) if reference.digest else reference.tag
+
+
 def _names(artifact: Artifact, origin: Location) -> list[str]:
     """The tag that was named, else those the image has where it comes from."""
-    if origin.name and not Digest.is_valid(origin.name):
-        return [origin.name]
+    if (name := _tag(origin)) and not Digest.is_valid(name):
+        return [name]
+    if origin.transport == "docker":
+        return ["latest"]
     source = artifact.source
     found = source.tags() if hasattr(source, "tags") else {}
     names = [name for name, descriptor in found.items() if descriptor.digest == artifact.digest]

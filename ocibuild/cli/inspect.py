@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+from ocibuild.cli.access import add_registry_options, registry_options
 from ocibuild.cli.render import Node, Style, human_size, print_json, printable, show_tree, table
 from ocibuild.describe import Description, ImageDescription, describe
 from ocibuild.layer.read import Member
@@ -22,12 +23,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="oci:DIR[:TAG], oci-archive:FILE[:TAG], or a path; @sha256:...")
     parser.add_argument("--no-files", action="store_true", help="do not read the layers")
 
+    add_registry_options(parser)
+
 
 def run(options: argparse.Namespace) -> int:
     """Read and show."""
-    artifact = open_artifact(options.image)
+    artifact = open_artifact(options.image, registry=registry_options(options))
     found = describe(artifact, files=not options.no_files)
-    all_tags = artifact.source.tags() if hasattr(artifact.source, "tags") else {}
+    is_local = hasattr(artifact.source, "tags") and not hasattr(artifact.source, "transfers")
+    all_tags = artifact.source.tags() if is_local else {}
     tags = [name for name, descriptor in all_tags.items() if descriptor.digest == artifact.digest]
     if options.json:
         print_json({**found.to_dict(), "tags": tags})

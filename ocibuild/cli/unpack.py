@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 
+from ocibuild.cli.access import add_registry_options, registry_options
 from ocibuild.cli.render import print_json, progress
 from ocibuild.contents import file_tree
 from ocibuild.locations import open_artifact
@@ -22,10 +23,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", metavar="DIR", help="the folder to make")
     parser.add_argument("--platform", metavar="P", help="which platform's files, such as linux/arm64")
 
+    add_registry_options(parser)
+
 
 def run(options: argparse.Namespace) -> int:
     """Unpack, and say what."""
-    image = single_image(open_artifact(options.image), Platform.parse(options.platform) if options.platform else None)
+    image = single_image(
+        open_artifact(options.image, registry=registry_options(options)),
+        Platform.parse(options.platform) if options.platform else None,
+    )
     total = sum(placed.member.size for placed in file_tree(image).values()) if sys.stderr.isatty() else 0
     with progress("unpacking", total) as advance:
         paths = unpack(image, options.folder, on_progress=advance)

@@ -27,6 +27,9 @@ TIMEOUT = (10, 60)
 PATIENCE = 120.0
 """Seconds for which failures of one request are borne."""
 
+FIRST_PATIENCE = 10.0
+"""The same, as long as the registry has never answered: its name may be wrong."""
+
 _REDIRECTS = 5
 ANSWER_LIMIT = 8 * 1024 * 1024
 _ERROR_LIMIT = 64 * 1024
@@ -59,6 +62,7 @@ class RegistryClient(oras.provider.Registry):
         self.base = f"{scheme}://{host}"
         self.patience = patience
         self.requests_sent = 0
+        self._has_answered = False
         self._count_lock = threading.Lock()
         # Without an `auth` of its own a session takes what ~/.netrc says, in place of any header.
         self.session.auth = _unchanged
@@ -117,10 +121,12 @@ class RegistryClient(oras.provider.Registry):
             NotFoundError: 404, unless accepted.
             RegistryError: It refuses, or does not answer in time.
         """
-        patience = Patience(self.patience if retry else 0.0)
+        bearable = self.patience if self._has_answered else min(self.patience, FIRST_PATIENCE)
+        patience = Patience(bearable if retry else 0.0)
         while True:
             try:
                 answer = self._authorised(method, url, scope, body, length, dict(headers or {}))
+                self._has_answered = True
             except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
                 if not patience.wait():
                     raise self._unreachable(method, url, error) from None
@@ -221,6 +227,14 @@ class RegistryClient(oras.provider.Registry):
         if isinstance(error, requests.exceptions.SSLError):
             kind = "the TLS connection failed: its certificate is not trusted, or it speaks no TLS"
         return RegistryError(f"{kind} ({type(error).__name__})", where=f"{method} {redacted(url)}")
+
+    def ping(self) -> None:
+        """Ask whether the registry takes the credential.
+
+        Raises:
+            AuthError: It does not.
+        """
+        self.send("GET", f"{self.base}/v2/", scope="")
 
     def own(self, url: str) -> str:
         """A URL, once it is known to be the registry's own: a list goes on nowhere else.

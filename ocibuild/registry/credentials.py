@@ -11,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 from ocibuild.errors import AuthError
 
-__all__ = ["Credential", "find_credential"]
+__all__ = ["Credential", "find_credential", "store_credential"]
 
 SIZE_LIMIT = 1024 * 1024
 HELPER_SECONDS = 30
@@ -86,6 +87,33 @@ def docker_config(environ: Mapping[str, str]) -> Path:
     """Docker's configuration file, where `login` writes."""
     folder = environ.get("DOCKER_CONFIG")
     return Path(folder) / "config.json" if folder else _home(environ) / ".docker" / "config.json"
+
+
+def store_credential(registry: str, credential: Credential, *, environ: Mapping[str, str] | None = None) -> Path:
+    """Write a credential into Docker's configuration, mode 0600, keeping what else is there; the file.
+
+    Raises:
+        AuthError: The file is not a configuration, or cannot be written.
+    """
+    path = docker_config(os.environ if environ is None else environ)
+    config = _load(path) or {}
+    auths = dict(_table(config, "auths"))
+    auths[registry] = {"auth": credential.basic.removeprefix("Basic ")}
+    raw = json.dumps({**config, "auths": auths}, indent=2).encode() + b"\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle, name = tempfile.mkstemp(prefix=".config-", dir=path.parent)  # mode 0600
+        try:
+            with open(handle, "wb") as stream:
+                stream.write(raw)
+            # A link stays one: what it leads to is replaced.
+            os.replace(name, path.resolve())
+        except BaseException:
+            os.unlink(name)
+            raise
+    except OSError as error:
+        raise AuthError(f"cannot be written: {error.strerror}", where=path) from None
+    return path
 
 
 def _files(environ: Mapping[str, str]) -> Iterator[Path]:
