@@ -30,8 +30,9 @@ def run(options: argparse.Namespace) -> int:
     """Read and show."""
     artifact = open_artifact(options.image, registry=registry_options(options))
     found = describe(artifact, files=not options.no_files)
-    is_local = hasattr(artifact.source, "tags") and not hasattr(artifact.source, "transfers")
-    all_tags = artifact.source.tags() if is_local else {}
+    # A registry would be asked once a tag.
+    is_remote = hasattr(artifact.source, "transfers")
+    all_tags = artifact.source.tags() if hasattr(artifact.source, "tags") and not is_remote else {}
     tags = [name for name, descriptor in all_tags.items() if descriptor.digest == artifact.digest]
     if options.json:
         print_json({**found.to_dict(), "tags": tags})

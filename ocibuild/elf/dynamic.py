@@ -59,6 +59,9 @@ def readable(name: str) -> str:
     return name if name.isascii() else name.encode("latin-1").decode(errors="backslashreplace")
 
 
+_STRINGS_LIMIT = 128 * 1024 * 1024
+
+
 class Dynamic:
     """The dynamic section: of each tag the last value, as the loader takes it.
 
@@ -106,7 +109,10 @@ class Dynamic:
             return b""
         address = self.tags[Tag.STRTAB]
         # The loader does without the size.
-        return self.file.take_at(address, self.tags.get(Tag.STRSZ, len(self.file.locate(address))))
+        size = self.tags.get(Tag.STRSZ, len(self.file.locate(address)))
+        if size > _STRINGS_LIMIT:
+            raise ElfError(f"{size} bytes of names", wanted=f"at most {_STRINGS_LIMIT}", where=self.file.where)
+        return self.file.take_at(address, size)
 
     def string(self, tag: int) -> str | None:
         """The string that a tag names."""

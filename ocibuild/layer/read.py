@@ -21,7 +21,8 @@ from .tar import BLOCK
 __all__ = ["Budget", "Member", "VerifiedArchive", "open_layer", "read_members"]
 
 MEMBER_LIMIT = 500_000
-_RECORDS_LIMIT = 1024 * 1024
+_HEADERS_LIMIT = 1024 * 1024
+_RECORDS_LIMIT = 4_000_000
 _RATIO = 1100
 _FLOOR = 1024**3
 _CODECS = {
@@ -128,6 +129,7 @@ def read_members(stream: BinaryIO) -> Iterator[tuple[Member, BinaryIO]]:
         LayerError: The bytes are not such an archive, or exceed a bound.
     """
     records: dict[str, str] = {}
+    budget = iter(range(_RECORDS_LIMIT))
     for _ in range(MEMBER_LIMIT):
         block = _read_block(stream)
         if block is None:
@@ -135,15 +137,15 @@ def read_members(stream: BinaryIO) -> Iterator[tuple[Member, BinaryIO]]:
         kind = chr(block[156])
         size = _number(block[124:136])
         if kind in "xgLK":
-            if size > _RECORDS_LIMIT:
-                raise LayerError(f"{size} bytes of extended headers", wanted=f"at most {_RECORDS_LIMIT}")
+            if size > _HEADERS_LIMIT:
+                raise LayerError(f"{size} bytes of extended headers", wanted=f"at most {_HEADERS_LIMIT}")
             data = _read_exactly(stream, size + -size % BLOCK)[:size]
             if kind == "g":
                 # Runtimes do not agree on what a name or size for all members means.
-                if _parse_records(data):
+                if _parse_records(data, budget):
                     raise LayerError("a path or size in a global pax header")
             elif kind == "x":
-                records.update(_parse_records(data))
+                records.update(_parse_records(data, budget))
             else:
                 records["path" if kind == "L" else "linkpath"] = _name(data.rstrip(b"\0"))
             continue
@@ -248,11 +250,13 @@ def _owner(raw: bytes) -> str:
     return raw.split(b"\0")[0].decode(errors="replace")
 
 
-def _parse_records(data: bytes) -> dict[str, str]:
+def _parse_records(data: bytes, budget: Iterator[int]) -> dict[str, str]:
     """The records of a pax header that say where a member's content is and what it is called."""
     records: dict[str, str] = {}
     at = 0
     while at < len(data):
+        if next(budget, None) is None:
+            raise LayerError(f"more than {_RECORDS_LIMIT} pax records")
         length_text, space, _ = data[at : at + 20].partition(b" ")
         length = int(length_text) if space and length_text.isdigit() else 0
         key, equals, value = data[at + len(length_text) + 1 : at + length].partition(b"=")

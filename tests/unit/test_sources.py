@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from ocibuild import MemoryStore, Platform, Symlink, copy, open_store, postgres
 from ocibuild.errors import NotFoundError, OcibuildError, SourceError, UsageError
@@ -450,3 +452,27 @@ def test_two_unrelated_packages_do_not_speak_for_the_image(tmp_path: Path) -> No
     )
     found = postgres.labels([open_source(one), open_source(two)])
     assert "org.opencontainers.image.version" not in found
+
+
+def zeros(size: int) -> bytes:
+    """That many zero bytes, compressed."""
+    codec = zstandard.ZstdCompressor().compressobj()
+    chunk = bytes(1 << 20)
+    return b"".join([codec.compress(chunk) for _ in range(size >> 20)]) + codec.flush()
+
+
+def test_what_takes_too_long_or_too_much(tmp_path: Path) -> None:
+    good = tar({"extension/a.control": b""}, ".zst")
+    record = b"9 a=bcde\n"
+    pax = tarfile.TarInfo("x")
+    pax.type, pax.size = tarfile.XHDTYPE, len(record) * 100_000
+    flood = (pax.tobuf(tarfile.PAX_FORMAT) + (record * 100_000).ljust(-(-pax.size // 512) * 512, b"\0")) * 50
+    cases = {
+        "expands to more than": good + zeros(1100 << 20),
+        "pax records": zstandard.compress(flood),
+        "longer or deeper": tar({"a/" * 41 + "x": b""}),
+        "expands to": tar({"a.sql": bytes(2 << 20)} | {f"b{number}.sql": "=a.sql" for number in range(600)}, ".zst"),
+    }
+    for words, raw in cases.items():
+        with pytest.raises(SourceError, match=words):
+            open_source(write(tmp_path / "x", raw))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from ocibuild.errors import ControlError
 from ocibuild.layer.entry import File
@@ -16,18 +17,30 @@ from ocibuild.postgres.sources.base import read_content
 from ocibuild.postgres.upgrades import Script, script_folder
 
 from .finding import Finding, listed
-from .sql import c_functions
+from .sql import CFunction, c_functions
 
-__all__ = ["check_functions", "check_preload", "server_modules"]
+__all__ = ["SCRIPT_LIMIT", "Seen", "check_functions", "check_preload", "read_script", "server_modules"]
+
+SCRIPT_LIMIT = 64 * 1024 * 1024
+
+Seen = dict[bytes | Path, tuple[CFunction, ...]]
 
 _TOKEN = "MODULE_PATHNAME"  # noqa: S105 - what PostgreSQL replaces in scripts
 
 
-def check_functions(root: ImageRoot, control: Control, path: Sequence[Script]) -> Iterator[Finding]:
-    """What PostgreSQL would not find of the C functions in the scripts that install an extension."""
+def check_functions(root: ImageRoot, control: Control, path: Sequence[Script], seen: Seen) -> Iterator[Finding]:
+    """What PostgreSQL would not find of the C functions in the scripts that install an extension.
+
+    Args:
+        root: What the image will hold.
+        control: The extension.
+        path: The scripts.
+        seen: What scripts that were read already make, by their content.
+    """
     modules = {library.path.rpartition("/")[2]: library for library in root.libraries}
     known = loadable(root)
-    asked = list(_asked(root, control, path))
+    scopes: dict[str, frozenset[str]] = {}
+    asked = list(_asked(root, control, path, seen))
     # Each name that cannot work once, at the first place that has it.
     misnamed = {
         name: place for name, _, place in reversed(asked) if _TOKEN in name or "/" in name.removeprefix("$libdir/")
@@ -43,7 +56,10 @@ def check_functions(root: ImageRoot, control: Control, path: Sequence[Script]) -
             continue
         if module is None:
             missing.setdefault(name, place)
-        elif symbol and not _is_exported(known, module, symbol):
+            continue
+        if module.path not in scopes:
+            scopes[module.path] = _scope(known, module)
+        if not {symbol, f"pg_finfo_{symbol}"} <= scopes[module.path]:
             unknown.setdefault(module.path, []).append(symbol)
     for name, place in missing.items():
         if name not in server_modules():
@@ -110,11 +126,16 @@ def server_modules() -> frozenset[str]:
     return load_policy(DISTROS[-1], "amd64").modules
 
 
-def _asked(root: ImageRoot, control: Control, path: Sequence[Script]) -> Iterator[tuple[str, str, str]]:
+def _asked(root: ImageRoot, control: Control, path: Sequence[Script], seen: Seen) -> Iterator[tuple[str, str, str]]:
     """Each library and symbol that is asked for, and the file that asks."""
     for script in path:
         pathname, place = _pathname(root, control, script)
-        for function in c_functions(read_script(root, script.path)):
+        entry = root.entries.get(resolve(script.path, root.entries) or "")
+        if not isinstance(entry, File) or entry.size > SCRIPT_LIMIT:
+            continue
+        if entry.content not in seen:
+            seen[entry.content] = tuple(c_functions(read_content(entry).decode(errors="replace")))
+        for function in seen[entry.content]:
             if _TOKEN in function.library and pathname is not None:
                 yield function.library.replace(_TOKEN, pathname), function.symbol, place
             else:
@@ -154,19 +175,18 @@ def _misnamed(root: ImageRoot, control: Control, library: str, place: str) -> Fi
     )
 
 
-def _is_exported(known: Mapping[str, tuple[str, Library]], library: Library, symbol: str) -> bool:
-    """Whether PostgreSQL would find a function and its record: in the module, or in what it needs (`dlsym`)."""
-    wanted = {symbol, f"pg_finfo_{symbol}"}
+def _scope(known: Mapping[str, tuple[str, Library]], library: Library) -> frozenset[str]:
+    """The symbols that PostgreSQL finds in a module: its own, and those of what it needs (`dlsym`)."""
+    found = set(library.facts.exports)
     seen: set[str] = set()
-    todo = [library]
-    while todo and wanted:
-        one = todo.pop()
-        wanted -= one.facts.exports
-        for name in one.facts.needed:
-            if name in known and name not in seen:
-                seen.add(name)
-                todo.append(known[name][1])
-    return not wanted
+    todo = list(library.facts.needed)
+    while todo:
+        name = todo.pop()
+        if name in known and name not in seen:
+            seen.add(name)
+            found |= known[name][1].facts.exports
+            todo.extend(known[name][1].facts.needed)
+    return frozenset(found)
 
 
 def read_script(root: ImageRoot, path: str) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from ocibuild.layer.entry import File
+from ocibuild.layer.plan import resolve
 from ocibuild.postgres.control import Control
 from ocibuild.postgres.root import ImageRoot
 from ocibuild.postgres.upgrades import Script, find_scripts, install_path, leading_to, script_folder
 
 from .finding import Finding, listed
-from .functions import check_functions, check_preload, read_script
+from .functions import Seen, check_functions, check_preload, read_script
 from .sql import Statement, statements
 
 __all__ = ["TOKEN", "check_scripts"]
@@ -23,6 +25,7 @@ _COPY = re.compile(r"\bcopy\b[^;']{0,1000}?\bfrom\s+'(/[^'\n]{1,200})'", re.IGNO
 _COPY_TOP = re.compile(r"\s*copy\b[^']{0,1000}?\bfrom\s+'(\d+)'", re.IGNORECASE)
 _LOAD = re.compile(r"\s*load\s+'(\d+)'\s*", re.IGNORECASE)
 _LOAD_INSIDE = re.compile(r"\bload\s+''?(\$libdir/[^'\n]{1,200})'", re.IGNORECASE)
+_TEXT_LIMIT = 200_000_000
 _TESTS = re.compile(r"create\s+schema\s+(?:if\s+not\s+exists\s+)?\"?tests\"?", re.IGNORECASE)
 _TRANSACTION = re.compile(
     r"\s*(?:begin|commit|rollback|start\s+transaction|end)(?:\s+(?:work|transaction))?\s*", re.IGNORECASE
@@ -40,16 +43,36 @@ def check_scripts(root: ImageRoot, preload: Sequence[str]) -> Iterator[Finding]:
         if path.endswith(".sql"):
             named.setdefault(path.rpartition("/")[2].partition("--")[0], []).append(path)
     own: set[str] = set()
+    seen: Seen = {}
     for control in root.controls:
         own |= {script.path for script in find_scripts(control, named.get(control.name, ()))}
         run |= {script.path for script in _installed(control, named) or ()}
-        yield from _control_scripts(root, control, named)
+        yield from _control_scripts(root, control, named, seen)
     yield from _without_control(root, named)
+    left = _TEXT_LIMIT
+    read: set[object] = set()
     for path in root.entries:
-        if path.endswith(".sql"):
-            yield from _token(root, path)
+        entry = root.entries.get(resolve(path, root.entries) or "") if path.endswith(".sql") else None
+        # A script of several names is read once, for the one that is run.
+        if not isinstance(entry, File) or (entry.content in read and path not in run):
+            continue
+        left -= entry.size
+        if left < 0:
+            yield _unread(root, path)
+            return
+        read.add(entry.content)
+        yield from _token(root, path)
         if path in own:
             yield from _text(root, path, path in run)
+
+
+def _unread(root: ImageRoot, path: str) -> Finding:
+    return Finding(
+        id="unread-scripts",
+        severity="warning",
+        message=f"more than {_TEXT_LIMIT // 1_000_000} MB of scripts: this one and those after it were not read",
+        where=root.where(path),
+    )
 
 
 def _installed(control: Control, named: Mapping[str, list[str]]) -> list[Script] | None:
@@ -57,7 +80,9 @@ def _installed(control: Control, named: Mapping[str, list[str]]) -> list[Script]
     return install_path(list(find_scripts(control, named.get(control.name, ()))), version) if version else None
 
 
-def _control_scripts(root: ImageRoot, control: Control, named: Mapping[str, list[str]]) -> Iterator[Finding]:
+def _control_scripts(
+    root: ImageRoot, control: Control, named: Mapping[str, list[str]], seen: Seen
+) -> Iterator[Finding]:
     if control.values.get("directory", "").startswith("/") or not control.path.rpartition("/")[0].endswith("extension"):
         return  # that is told already, and no path here is the one PostgreSQL takes
     paths = named.get(control.name, ())
@@ -77,7 +102,7 @@ def _control_scripts(root: ImageRoot, control: Control, named: Mapping[str, list
         )
     yield from _unreached(root, control, scripts, named, version)
     yield from _stale(root, control, scripts, version)
-    yield from check_functions(root, control, steps or ())
+    yield from check_functions(root, control, steps or (), seen)
 
 
 def _without_control(root: ImageRoot, named: Mapping[str, list[str]]) -> Iterator[Finding]:

@@ -38,8 +38,8 @@ def read_tar(stream: BinaryIO, codec: str, scratch: Scratch, *, where: object) -
     """
     entries: dict[str, Entry] = {}
     try:
-        for member, content in read_members(decompressed(stream, codec)):
-            scratch.count()
+        for member, content in read_members(scratch.bounded(decompressed(stream, codec))):
+            scratch.count(member.path)
             path = _clean(member.path)
             if not path:
                 continue
@@ -50,7 +50,7 @@ def read_tar(stream: BinaryIO, codec: str, scratch: Scratch, *, where: object) -
             elif member.kind == "symlink":
                 _place(entries, Symlink(path=path, target=member.link))
             elif member.kind == "hardlink":
-                _place(entries, _linked(entries, path, _clean(member.link)))
+                _place(entries, _linked(entries, path, _clean(member.link), scratch))
             else:
                 raise SourceError(f"a {member.kind} device or pipe", wanted="files, folders and links", where=path)  # noqa: TRY301 - it gets the archive's name below
     except LayerError as error:
@@ -85,7 +85,7 @@ def read_zip(stream: BinaryIO, scratch: Scratch, *, where: object) -> list[Entry
 
 def _unzipped(archive: zipfile.ZipFile, scratch: Scratch) -> Iterator[Entry]:
     for info in archive.infolist():
-        scratch.count()
+        scratch.count(info.filename)
         path = _clean(info.filename)
         mode = info.external_attr >> 16
         if not path:
@@ -124,11 +124,11 @@ def _place(entries: dict[str, Entry], entry: Entry) -> None:
     entries[entry.path] = entry
 
 
-def _linked(entries: dict[str, Entry], path: str, target: str) -> File:
+def _linked(entries: dict[str, Entry], path: str, target: str, scratch: Scratch) -> File:
     found = entries.get(target)
     if not isinstance(found, File):
         raise SourceError(f"a hard link to {target!r}, which is no file before it", where=path)
-    return File(path=path, content=found.content, size=found.size, mode=found.mode)
+    return scratch.link(found, path)
 
 
 def _mode(mode: int) -> int:

@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _COUNT_LIMIT = 1000
+_SYMBOLS_LIMIT = 1_000_000
 _LIBRARY_NAME = re.compile(r"\.(?:so(?:\.[0-9]+)*|dylib|dll)$")
 _MACHINES = {
     ("X86_64", 64): "amd64", ("AARCH64", 64): "arm64", ("386", 32): "386", ("ARM", 32): "arm/v7",
@@ -186,9 +187,13 @@ def make_source(
     libraries: list[Library] = []
     controls: list[Control] = []
     unreadable: dict[str, SourceError] = {}
+    symbols = 0
     for file in compiled:
+        if symbols > _SYMBOLS_LIMIT:
+            raise SourceError(f"more than {_SYMBOLS_LIMIT} symbols", wanted="an extension", where=where)
         try:
             libraries.append(_library(file, _origin(where, file)))
+            symbols += len(libraries[-1].facts.imports) + len(libraries[-1].facts.exports)
         except SourceError as error:
             unreadable[file.path] = error
     if unreadable and not libraries and platform is None:

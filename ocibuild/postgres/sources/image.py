@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ocibuild.contents import file_tree, read_layers
 from ocibuild.errors import LayerError, SourceError
-from ocibuild.layer.entry import Directory, Entry, File, Symlink
+from ocibuild.layer.entry import Directory, Entry, Symlink
 from ocibuild.layer.read import read_members
 from ocibuild.oci import Manifest, Platform
 from ocibuild.oci.annotations import CREATED
@@ -55,7 +55,7 @@ def _entries(image: Artifact, scratch: Scratch) -> list[Entry]:
     wanted: dict[tuple[int, int], list[str]] = {}
     entries: list[Entry] = []
     for path, placed in tree.items():
-        scratch.count()
+        scratch.count(path)
         if placed.member.kind == "file":
             wanted.setdefault(placed.content, []).append(path)
         elif placed.member.kind == "symlink":
@@ -67,7 +67,7 @@ def _entries(image: Artifact, scratch: Scratch) -> list[Entry]:
         if not paths:
             continue
         file = scratch.keep(paths[0], content, mode=member.mode & 0o777)
-        entries.extend(File(path=path, content=file.content, size=file.size, mode=file.mode) for path in paths)
+        entries += [file, *(scratch.link(file, path) for path in paths[1:])]
     return sorted(entries, key=lambda entry: entry.path.encode())
 
 
