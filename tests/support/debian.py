@@ -57,6 +57,8 @@ class Sid:
             "APT::Sandbox::User": "",
             "Debug::NoLocking": "1",
             "Acquire::Languages": "none",
+            # A mirror may be behind; what is fetched is pinned.
+            "Acquire::Check-Valid-Until": "false",
             "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
             "Acquire::IndexTargets::deb::DEP-11-icons::DefaultEnabled": "false",
             "Acquire::IndexTargets::deb::DEP-11-icons-small::DefaultEnabled": "false",
@@ -95,22 +97,28 @@ def pins() -> dict[str, dict[str, str]]:
     return dict(tomllib.loads(PINS.read_text())["packages"]) if PINS.exists() else {}
 
 
-@functools.cache
 def packages() -> dict[str, list[Path]]:
     """The pinned packages of each extension. Skips, with the reason, where they cannot be had."""
     known = pins()
-    try:
-        sid = Sid(Path(tempfile.mkdtemp(prefix="ocibuild-sid-")))
-        wanted = [f"{key.partition('_')[0]}:{_asked(key)}={pin['version']}" for key, pin in known.items()]
-        files = sid.fetch(*wanted)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"the pinned packages of sid cannot be fetched ({error}); python -m tests.support.debian pins anew")
+    files = _fetched()
+    if isinstance(files, str):
+        pytest.skip(f"the pinned packages of sid cannot be fetched ({files}); python -m tests.support.debian pins anew")
     for file in files:
         assert hashlib.sha256(file.read_bytes()).hexdigest() == known[_key(file)]["sha256"], file.name
     return {
         name: [file for file in files if _key(file).partition("_")[0] in {f"postgresql-18-{item}" for item in parts}]
         for name, parts in EXTENSIONS.items()
     }
+
+
+@functools.cache
+def _fetched() -> list[Path] | str:
+    """The pinned files, or why there are none; asked once."""
+    wanted = [f"{key.partition('_')[0]}:{_asked(key)}={pin['version']}" for key, pin in pins().items()]
+    try:
+        return Sid(Path(tempfile.mkdtemp(prefix="ocibuild-sid-"))).fetch(*wanted)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
 
 
 SYSTEM = ("libgdal39", "libgeos-c1t64", "libsfcgal2", "libproj25", "libjson-c5", "libprotobuf-c1")
