@@ -94,7 +94,8 @@ def run(options: argparse.Namespace) -> int:
         copy(image, store, tags=tags)
         shown = describe(image, files=False)
     mount = postgres.configuration(given.name, roots, env=given.recipe.env)
-    built = _Built(given, version, shown, labels, place, tags, report, mount)
+    settings = {"stripLibdir": options.strip_libdir, "bitcode": options.bitcode, "folders": options.folders}
+    built = _Built(given, version, shown, labels, place, tags, report, mount, settings)
     if options.json:
         print_json(built.to_dict())
     else:
@@ -133,6 +134,7 @@ class _Built:
     tags: list[str]
     report: postgres.Report
     mount: postgres.ExtensionConfiguration
+    settings: dict[str, bool]
 
     def lines(self, style: Style) -> Iterator[str]:
         yield style(printable(self.given.title(self.version, [])), "bold")
@@ -199,6 +201,7 @@ class _Built:
                 for item in self.given.sources
             ],
             "mount": self.mount.to_dict(),
+            "settings": self.settings,
             "preload": list(self.given.recipe.preload),
             "parameters": self.given.recipe.parameters,
             "digest": self.shown.root.digest,

@@ -162,6 +162,7 @@ class Archive:
 
     def _run(self, program: str, *arguments: str) -> str:
         options = {
+            "Acquire::Check-Valid-Until": "false",  # a mirror may be behind
             "Dir::State::Lists": self.folder / "lists",
             "Dir::State::status": "/dev/null",
             "Dir::State::extended_states": "/dev/null",
