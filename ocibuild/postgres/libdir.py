@@ -7,7 +7,7 @@ from dataclasses import replace
 from ocibuild.layer.entry import Entry, File
 
 from .sources import Source
-from .sources.base import read_content
+from .sources.content import read_content
 
 __all__ = ["strip_libdir"]
 

@@ -11,7 +11,8 @@ from ocibuild.oci import Platform
 
 from .control import Control
 from .sources import Library, Source
-from .sources.base import ARCHITECTURES, common_major, content_digest
+from .sources.content import content_digest
+from .sources.library import ARCHITECTURES, common_major
 
 __all__ = ["DEFAULT_PLATFORMS", "ImageRoot", "image_name", "image_roots", "in_folder"]
 

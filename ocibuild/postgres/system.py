@@ -18,8 +18,9 @@ from .configuration import SYSTEM
 from .policies import load_policy
 from .root import ImageRoot
 from .sources.archive import open_file
-from .sources.base import Library, Source, make_source
+from .sources.base import Source, make_source
 from .sources.deb import MAGIC, read_deb
+from .sources.library import Library
 from .sources.scratch import Scratch
 
 __all__ = ["SystemLibraries", "open_system", "system_sources"]

@@ -13,7 +13,7 @@ import pytest
 from ocibuild import postgres
 from ocibuild.layer.entry import File, Symlink
 from ocibuild.postgres import open_source
-from ocibuild.postgres.sources.base import read_content
+from ocibuild.postgres.sources.content import read_content
 from tests.support.debian import packages
 from tests.support.embedded import run_sql
 from tests.support.tools import ROOT, TREES

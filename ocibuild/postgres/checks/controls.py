@@ -10,7 +10,7 @@ from ocibuild.layer.entry import File
 from ocibuild.postgres.control import KEYS, SIZE_LIMIT, Control, parse_control
 from ocibuild.postgres.policies import DISTROS, load_policy
 from ocibuild.postgres.root import ImageRoot
-from ocibuild.postgres.sources.base import read_content
+from ocibuild.postgres.sources.content import read_content
 
 from .finding import Finding
 from .scripts import TOKEN

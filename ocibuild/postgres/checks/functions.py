@@ -13,7 +13,7 @@ from ocibuild.postgres.control import SIZE_LIMIT, Control, parse_control
 from ocibuild.postgres.policies import DISTROS, load_policy
 from ocibuild.postgres.root import ImageRoot
 from ocibuild.postgres.sources import Library
-from ocibuild.postgres.sources.base import read_content
+from ocibuild.postgres.sources.content import read_content
 from ocibuild.postgres.upgrades import Script, script_folder
 
 from .finding import Finding, listed

@@ -10,8 +10,9 @@ from ocibuild.layer.plan import resolve, total_size
 from ocibuild.postgres.configuration import MOUNT_NAME, mount_name
 from ocibuild.postgres.root import ImageRoot
 from ocibuild.postgres.sources import Source
-from ocibuild.postgres.sources.base import common_major, content_digest
+from ocibuild.postgres.sources.content import content_digest
 from ocibuild.postgres.sources.layout import development_kind, is_development
+from ocibuild.postgres.sources.library import common_major
 
 from .finding import Finding, listed
 

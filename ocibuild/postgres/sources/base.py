@@ -2,67 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import mmap
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ocibuild.elf import SharedObject, read_shared_object
 from ocibuild.errors import ControlError, SourceError
 from ocibuild.layer.entry import Directory, Entry, File, Symlink
 from ocibuild.layer.plan import resolve
 from ocibuild.oci import Platform
 from ocibuild.postgres.control import SIZE_LIMIT, Control, parse_control
-from ocibuild.postgres.magic import ENTRY_POINT, Magic, read_magic
 
-__all__ = [
-    "ARCHITECTURES",
-    "Library",
-    "Package",
-    "Source",
-    "common_major",
-    "content_digest",
-    "main_control",
-    "make_source",
-    "read_content",
-]
+from .content import read_content
+from .library import Library, common_major, is_library, read_library
+
+__all__ = ["Package", "Source", "main_control", "make_source"]
 
 _COUNT_LIMIT = 1000
 _SYMBOLS_LIMIT = 1_000_000
-_LIBRARY_NAME = re.compile(r"\.(?:so(?:\.[0-9]+)*|dylib|dll)$")
-_MACHINES = {
-    ("X86_64", 64): "amd64", ("AARCH64", 64): "arm64", ("386", 32): "386", ("ARM", 32): "arm/v7",
-    ("PPC64", 64): "ppc64le", ("S390", 64): "s390x", ("RISCV", 64): "riscv64", ("LOONGARCH", 64): "loong64",
-}  # fmt: skip
-
-ARCHITECTURES = frozenset(name.partition("/")[0] for name in _MACHINES.values()) | {"ppc64"}
-"""The architectures that a library may be for, as an OCI platform names them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Library:
-    """A shared object of a source.
-
-    Attributes:
-        path: Where it is in the image.
-        facts: What it says of itself.
-        magic: The server it was compiled for; None for a library that is not a module.
-    """
-
-    path: str
-    facts: SharedObject
-    magic: Magic | None
-
-    @property
-    def platform(self) -> Platform:
-        """The platform its machine belongs to."""
-        architecture = _MACHINES.get((self.facts.machine, self.facts.bits), self.facts.machine.lower())
-        if architecture == "ppc64le" and not self.facts.little_endian:
-            architecture = "ppc64"
-        return Platform.parse(f"linux/{architecture}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,12 +96,6 @@ class Source:
         return self.package.version or (self.main_control.default_version if self.main_control else None)
 
 
-def common_major(libraries: Iterable[Library]) -> int | None:
-    """The PostgreSQL major that most modules were compiled for, the newest of several that as many were."""
-    counts = Counter(library.magic.major for library in libraries if library.magic)
-    return max(counts, key=lambda major: (counts[major], major), default=None)
-
-
 def main_control(controls: Sequence[Control], packages: Iterable[str] = ()) -> Control | None:
     """The control file that requires none of its neighbours: the only one, or the one that a package is named after."""
     names = {control.name for control in controls}
@@ -181,7 +131,7 @@ def make_source(
         SourceError: Libraries for several platforms, and none given. What cannot be read is kept in `unreadable`.
     """
     files = {entry.path: entry for entry in entries if isinstance(entry, File)}
-    compiled = [file for file in files.values() if _is_library(file)]
+    compiled = [file for file in files.values() if is_library(file)]
     if len(compiled) > _COUNT_LIMIT or sum(entry.path.endswith(".control") for entry in entries) > _COUNT_LIMIT:
         raise SourceError(f"more than {_COUNT_LIMIT} libraries or control files", wanted="an extension", where=where)
     libraries: list[Library] = []
@@ -192,7 +142,7 @@ def make_source(
         if symbols > _SYMBOLS_LIMIT:
             raise SourceError(f"more than {_SYMBOLS_LIMIT} symbols", wanted="an extension", where=where)
         try:
-            libraries.append(_library(file, _origin(where, file)))
+            libraries.append(read_library(file, _origin(where, file)))
             symbols += len(libraries[-1].facts.imports) + len(libraries[-1].facts.exports)
         except SourceError as error:
             unreadable[file.path] = error
@@ -254,32 +204,6 @@ def _platform(where: Path, libraries: Sequence[Library], given: Platform | None)
     return next(iter(platforms)).normalized() if platforms else None
 
 
-def _library(file: File, where: object) -> Library:
-    if isinstance(file.content, bytes) or not file.size:
-        return _read_library(file, file.content if isinstance(file.content, bytes) else b"", where)
-    try:
-        with open(file.content, "rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _read_library(file, data, where)
-    except OSError as error:
-        raise SourceError(f"cannot be read: {error.strerror}", where=where) from error
-
-
-def _read_library(file: File, data: bytes | mmap.mmap, where: object) -> Library:
-    facts = read_shared_object(data, where=where)
-    magic = None
-    if ENTRY_POINT in facts.exports:
-        magic = read_magic(data, little_endian=facts.little_endian, where=where)
-    return Library(path=file.path, facts=facts, magic=magic)
-
-
-def _is_library(file: File) -> bool:
-    """Whether a file is a library by its name, or a program of a folder `bin` by its first bytes."""
-    folder, _, name = file.path.rpartition("/")
-    if _LIBRARY_NAME.search(name):
-        return True
-    return folder.rpartition("/")[2] == "bin" and read_content(file, 4) == b"\x7fELF"
-
-
 def _stem(path: str) -> str:
     return path.rpartition("/")[2].removesuffix(".control")
 
@@ -289,29 +213,3 @@ def _origin(where: Path, file: File) -> object:
     if isinstance(file.content, Path) and file.content.is_relative_to(where):
         return file.content
     return f"{where}: {file.path}"
-
-
-def read_content(file: File, limit: int = -1) -> bytes:
-    """A file's bytes, at most `limit` of them.
-
-    Raises:
-        SourceError: It cannot be read.
-    """
-    if isinstance(file.content, bytes):
-        return file.content if limit < 0 else file.content[:limit]
-    try:
-        with open(file.content, "rb") as stream:
-            return stream.read(limit)
-    except OSError as error:
-        raise SourceError(f"cannot be read: {error.strerror}", where=file.content) from error
-
-
-def content_digest(file: File) -> str:
-    """The SHA-256 of a file's content."""
-    if isinstance(file.content, bytes):
-        return hashlib.sha256(file.content).hexdigest()
-    try:
-        with open(file.content, "rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise SourceError(f"cannot be read: {error.strerror}", where=file.content) from error

@@ -1,0 +1,36 @@
+"""What files hold, wherever it is kept."""
+
+from __future__ import annotations
+
+import hashlib
+
+from ocibuild.errors import SourceError
+from ocibuild.layer.entry import File
+
+__all__ = ["content_digest", "read_content"]
+
+
+def read_content(file: File, limit: int = -1) -> bytes:
+    """A file's bytes, at most `limit` of them.
+
+    Raises:
+        SourceError: It cannot be read.
+    """
+    if isinstance(file.content, bytes):
+        return file.content if limit < 0 else file.content[:limit]
+    try:
+        with open(file.content, "rb") as stream:
+            return stream.read(limit)
+    except OSError as error:
+        raise SourceError(f"cannot be read: {error.strerror}", where=file.content) from error
+
+
+def content_digest(file: File) -> str:
+    """The SHA-256 of a file's content."""
+    if isinstance(file.content, bytes):
+        return hashlib.sha256(file.content).hexdigest()
+    try:
+        with open(file.content, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise SourceError(f"cannot be read: {error.strerror}", where=file.content) from error
