@@ -17,7 +17,7 @@ KEYS = frozenset({
 
 BOOLEANS = ("relocatable", "superuser", "trusted")
 
-SIZE_LIMIT = 1024 * 1024
+SIZE_LIMIT = 64 * 1024
 
 # The tokens of guc-file.l; bytes above 127 count as letters there. Flex takes the longest token, so of a value's kinds the
 # longest counts, and what follows it must be the end of the line. One token is matched at a time: no text is read twice.

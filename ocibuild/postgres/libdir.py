@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 from ocibuild.layer.entry import Entry, File
 
 from .sources import Source
 from .sources.content import read_content
+from .sources.scratch import Scratch
 
 __all__ = ["strip_libdir"]
+
+SCRIPT_LIMIT = 64 * 1024 * 1024
 
 
 def strip_libdir(source: Source) -> Source:
@@ -23,12 +27,14 @@ def strip_libdir(source: Source) -> Source:
         >>> strip_libdir(Source(where=Path("x"), kind="plain", platform=None, entries=(script,))).entries[0].content
         b"... AS 'x';"
     """
-    return replace(source, entries=tuple(_stripped(entry) for entry in source.entries))
+    scratch = Scratch(source.where, sum(entry.size for entry in source.entries if isinstance(entry, File)))
+    entries = tuple(_stripped(entry, scratch) for entry in source.entries)
+    return replace(source, entries=entries, keeps=(*source.keeps, scratch))
 
 
-def _stripped(entry: Entry) -> Entry:
-    if not isinstance(entry, File) or not entry.path.endswith(".sql"):
+def _stripped(entry: Entry, scratch: Scratch) -> Entry:
+    if not isinstance(entry, File) or not entry.path.endswith(".sql") or entry.size > SCRIPT_LIMIT:
         return entry
     content = read_content(entry)
     stripped = content.replace(b"'$libdir/", b"'")
-    return entry if stripped == content else File(path=entry.path, content=stripped, mode=entry.mode)
+    return entry if stripped == content else scratch.keep(entry.path, io.BytesIO(stripped), mode=entry.mode)

@@ -376,9 +376,9 @@ def test_a_folder_and_a_file_change_places() -> None:
 
 def test_a_control_file_of_spaces() -> None:
     with bounded():
-        assert parse_control(b"a = 'x'" + b" " * 500_000, name="x").values == {"a": "x"}
+        assert parse_control(b"a = 'x'" + b" " * 60_000, name="x").values == {"a": "x"}
         with pytest.raises(OcibuildError):
-            parse_control(b"a" + b" " * 500_000 + b"\x01", name="x")
+            parse_control(b"a" + b" " * 60_000 + b"\x01", name="x")
 
 
 def test_many_sections_with_one_endless_name() -> None:

@@ -18,6 +18,7 @@ from ocibuild.postgres.sources.alternatives import alternatives
 from ocibuild.postgres.sources.names import named_package
 from tests.support.packages import CODECS, ar, deb, tar, tree_files, zipped
 from tests.support.tools import TREES
+from tests.unit.test_hostile import bounded
 
 FILES = tree_files(TREES[0])
 LIBRARY = next(content for path, content in FILES.items() if path.endswith(".so"))
@@ -476,3 +477,24 @@ def test_what_takes_too_long_or_too_much(tmp_path: Path) -> None:
     for words, raw in cases.items():
         with pytest.raises(SourceError, match=words):
             open_source(write(tmp_path / "x", raw))
+
+
+def test_scripts_made_to_take_long(tmp_path: Path) -> None:
+    """Each took minutes once."""
+    base: dict[str, bytes | str] = {"extension/a.control": b"default_version = '1'"}
+    functions = b"".join(b"create function f%d() returns int language c as 'x';" % number for number in range(5000))
+    many: dict[str, bytes | str] = {f"extension/c{number}.control": b"default_version = '1'" for number in range(300)}
+    many |= {"extension/c0--1.sql": functions} | {
+        f"extension/c{number}--1.sql": "=extension/c0--1.sql" for number in range(1, 300)
+    }
+    cases: list[dict[str, bytes | str]] = [
+        base | {"extension/a--1.sql": b"select " + b"a" * 200_000 + b";"},
+        base | {"extension/a--1.sql": b"/*" * 200_000},
+        base | {"extension/a--1.sql": b"$a$" * 200_000 + b"'" * 200_000},
+        base | {"extension/a--1.sql": b"copy " * 100_000},
+        many,
+    ]
+    for number, files in enumerate(cases):
+        source = open_source(write(tmp_path / f"{number}.tar", tar(files)))
+        with bounded():
+            postgres.check([source], platforms=["linux/amd64"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocibuild.errors import ControlError
@@ -23,7 +24,16 @@ __all__ = ["SCRIPT_LIMIT", "Seen", "check_functions", "check_preload", "read_scr
 
 SCRIPT_LIMIT = 64 * 1024 * 1024
 
-Seen = dict[bytes | Path, tuple[CFunction, ...]]
+_PAIRS_LIMIT = 500_000
+
+
+@dataclass(slots=True)
+class Seen:
+    """What scripts that were read make, by their content, and how many functions may still be looked at."""
+
+    functions: dict[bytes | Path, tuple[CFunction, ...]] = field(default_factory=dict)
+    left: int = _PAIRS_LIMIT
+
 
 _TOKEN = "MODULE_PATHNAME"  # noqa: S105 - what PostgreSQL replaces in scripts
 
@@ -133,9 +143,13 @@ def _asked(root: ImageRoot, control: Control, path: Sequence[Script], seen: Seen
         entry = root.entries.get(resolve(script.path, root.entries) or "")
         if not isinstance(entry, File) or entry.size > SCRIPT_LIMIT:
             continue
-        if entry.content not in seen:
-            seen[entry.content] = tuple(c_functions(read_content(entry).decode(errors="replace")))
-        for function in seen[entry.content]:
+        if entry.content not in seen.functions:
+            found = c_functions(read_content(entry).decode(errors="replace"))
+            seen.functions[entry.content] = tuple(dict.fromkeys(found))
+        seen.left -= len(seen.functions[entry.content])
+        if seen.left < 0:
+            return
+        for function in seen.functions[entry.content]:
             if _TOKEN in function.library and pathname is not None:
                 yield function.library.replace(_TOKEN, pathname), function.symbol, place
             else:

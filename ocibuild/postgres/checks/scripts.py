@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ocibuild.layer.entry import File
 from ocibuild.layer.plan import resolve
@@ -17,6 +17,9 @@ from .sql import Statement, statements
 
 __all__ = ["TOKEN", "check_scripts"]
 
+Named = dict[str, dict[str, list[str]]]
+"""Scripts by the extension that their names begin with, and by folder."""
+
 TOKEN = re.compile(r"@(?:CARGO_VERSION|GIT_HASH)@")
 """What `cargo pgrx package` replaces in control files and scripts."""
 
@@ -26,26 +29,28 @@ _COPY_TOP = re.compile(r"\s*copy\b[^']{0,1000}?\bfrom\s+'(\d+)'", re.IGNORECASE)
 _LOAD = re.compile(r"\s*load\s+'(\d+)'\s*", re.IGNORECASE)
 _LOAD_INSIDE = re.compile(r"\bload\s+''?(\$libdir/[^'\n]{1,200})'", re.IGNORECASE)
 _TEXT_LIMIT = 200_000_000
+_FOLDERS = 10
 _TESTS = re.compile(r"create\s+schema\s+(?:if\s+not\s+exists\s+)?\"?tests\"?", re.IGNORECASE)
 _TRANSACTION = re.compile(
     r"\s*(?:begin|commit|rollback|start\s+transaction|end)(?:\s+(?:work|transaction))?\s*", re.IGNORECASE
 )
-_CALL = re.compile(r"([\w$]+)\s*\(")
-_PSQL = re.compile(r"^\\(?!echo)[a-z!?]\S*", re.MULTILINE)
+_CALL = re.compile(r"(?<![\w$])([\w$]{1,63})\s*\(")
+_PSQL = re.compile(r"^\\(?!echo)[a-z!?]\S{0,30}", re.MULTILINE)
 
 
 def check_scripts(root: ImageRoot, preload: Sequence[str]) -> Iterator[Finding]:
     """What would go wrong when PostgreSQL runs the scripts of a root."""
     yield from check_preload(root, preload)
     run: set[str] = set()
-    named: dict[str, list[str]] = {}
+    named: Named = {}
     for path in root.entries:
         if path.endswith(".sql"):
-            named.setdefault(path.rpartition("/")[2].partition("--")[0], []).append(path)
+            folder, _, name = path.rpartition("/")
+            named.setdefault(name.partition("--")[0], {}).setdefault(folder, []).append(path)
     own: set[str] = set()
-    seen: Seen = {}
+    seen = Seen()
     for control in root.controls:
-        own |= {script.path for script in find_scripts(control, named.get(control.name, ()))}
+        own |= {script.path for script in _scripts(control, named)}
         run |= {script.path for script in _installed(control, named) or ()}
         yield from _control_scripts(root, control, named, seen)
     yield from _without_control(root, named)
@@ -75,19 +80,20 @@ def _unread(root: ImageRoot, path: str) -> Finding:
     )
 
 
-def _installed(control: Control, named: Mapping[str, list[str]]) -> list[Script] | None:
+def _scripts(control: Control, named: Named) -> list[Script]:
+    return list(find_scripts(control, named.get(control.name, {}).get(script_folder(control), ())))
+
+
+def _installed(control: Control, named: Named) -> list[Script] | None:
     version = control.default_version
-    return install_path(list(find_scripts(control, named.get(control.name, ()))), version) if version else None
+    return install_path(_scripts(control, named), version) if version else None
 
 
-def _control_scripts(
-    root: ImageRoot, control: Control, named: Mapping[str, list[str]], seen: Seen
-) -> Iterator[Finding]:
+def _control_scripts(root: ImageRoot, control: Control, named: Named, seen: Seen) -> Iterator[Finding]:
     if control.values.get("directory", "").startswith("/") or not control.path.rpartition("/")[0].endswith("extension"):
         return  # that is told already, and no path here is the one PostgreSQL takes
-    paths = named.get(control.name, ())
-    scripts = list(find_scripts(control, paths))
-    yield from _misplaced(root, control, paths)
+    scripts = _scripts(control, named)
+    yield from _misplaced(root, control, named.get(control.name, {}))
     version = control.default_version
     if version is None or TOKEN.search(version):
         return
@@ -105,9 +111,10 @@ def _control_scripts(
     yield from check_functions(root, control, steps or (), seen)
 
 
-def _without_control(root: ImageRoot, named: Mapping[str, list[str]]) -> Iterator[Finding]:
+def _without_control(root: ImageRoot, named: Named) -> Iterator[Finding]:
     names = {path.rpartition("/")[2].removesuffix(".control") for path in root.entries if path.endswith(".control")}
-    for name, paths in named.items():
+    for name, folders in named.items():
+        paths = [path for group in folders.values() for path in group]
         install = [path for path in paths if "--" in path and path.rpartition("/")[0].rpartition("/")[2] == "extension"]
         if install and name not in names:
             yield Finding(
@@ -119,9 +126,13 @@ def _without_control(root: ImageRoot, named: Mapping[str, list[str]]) -> Iterato
             )
 
 
-def _misplaced(root: ImageRoot, control: Control, paths: Iterable[str]) -> Iterator[Finding]:
+def _misplaced(root: ImageRoot, control: Control, folders: Mapping[str, list[str]]) -> Iterator[Finding]:
     folder = script_folder(control)
-    elsewhere = [path for path in paths if "--" in path.rpartition("/")[2] and path.rpartition("/")[0] != folder]
+    if folder in folders and len(folders) > _FOLDERS:
+        return  # each folder has a control file of its own
+    elsewhere = [
+        path for other, paths in folders.items() if other != folder for path in paths if "--" in path.rpartition("/")[2]
+    ]
     if elsewhere:
         yield Finding(
             id="misplaced-script",
@@ -133,18 +144,13 @@ def _misplaced(root: ImageRoot, control: Control, paths: Iterable[str]) -> Itera
 
 
 def _unreached(
-    root: ImageRoot, control: Control, scripts: Sequence[Script], named: Mapping[str, list[str]], version: str
+    root: ImageRoot, control: Control, scripts: Sequence[Script], named: Named, version: str
 ) -> Iterator[Finding]:
     leads = leading_to(scripts, version)
     useful = {script.path for script in scripts if script.end in leads}
     folder = script_folder(control)
     names = (control.name, f"uninstall_{control.name}.sql", f"{control.name}.sql")
-    idle = [
-        path
-        for name in names
-        for path in named.get(name, ())
-        if path.rpartition("/")[0] == folder and path not in useful
-    ]
+    idle = [path for name in names for path in named.get(name, {}).get(folder, ()) if path not in useful]
     if idle:
         yield Finding(
             id="unreached-script",
@@ -191,9 +197,11 @@ def _text(root: ImageRoot, path: str, is_run: bool) -> Iterator[Finding]:
     text = read_script(root, path)
     where = root.where(path)
     severity = "error" if is_run else "warning"
-    if text.startswith("\ufeff") or _PSQL.search(text):
-        what = "a byte-order mark" if text.startswith("\ufeff") else f"the psql command {_PSQL.findall(text)[0]}"
-        yield _command(severity, what, where)
+    psql = _PSQL.search(text)
+    if text.startswith("\ufeff"):
+        yield _command(severity, "a byte-order mark", where)
+    elif psql is not None:
+        yield _command(severity, f"the psql command {psql[0]}", where)
     found = list(statements(text))
     if any(_TRANSACTION.fullmatch(item.code) for item in found):
         yield _command(severity, "a transaction command", where)

@@ -17,7 +17,7 @@ from .library import Library, common_major, is_library, read_library
 
 __all__ = ["Package", "Source", "main_control", "make_source"]
 
-_COUNT_LIMIT = 1000
+_COUNT_LIMIT = 500
 _SYMBOLS_LIMIT = 1_000_000
 
 
