@@ -496,5 +496,5 @@ def test_scripts_made_to_take_long(tmp_path: Path) -> None:
     ]
     for number, files in enumerate(cases):
         source = open_source(write(tmp_path / f"{number}.tar", tar(files)))
-        with bounded():
+        with bounded(60):
             postgres.check([source], platforms=["linux/amd64"])

@@ -58,14 +58,14 @@ def check_scripts(root: ImageRoot, preload: Sequence[str]) -> Iterator[Finding]:
     read: set[object] = set()
     for path in root.entries:
         entry = root.entries.get(resolve(path, root.entries) or "") if path.endswith(".sql") else None
-        # A script of several names is read once, for the one that is run.
-        if not isinstance(entry, File) or (entry.content in read and path not in run):
+        # A script of several names is read once for those that are run, and once for the others.
+        if not isinstance(entry, File) or (entry.content, path in run) in read:
             continue
         left -= entry.size
         if left < 0:
             yield _unread(root, path)
             return
-        read.add(entry.content)
+        read.add((entry.content, path in run))
         yield from _token(root, path)
         if path in own:
             yield from _text(root, path, path in run)
