@@ -164,13 +164,26 @@ class LayoutError(StoreError):
 
 
 class RegistryError(OcibuildError):
-    """A registry that refuses, answers nonsense, or does not answer; `status` is the HTTP status of its answer, 0 for none."""
+    """A registry that refuses, answers nonsense, or does not answer.
+
+    `status` is the HTTP status of its answer, 0 for none; `retry_after` the seconds for which it asks to be left alone.
+    """
 
     exit_code = 8
 
-    def __init__(self, found: str, *, wanted: str = "", where: object = "", hint: str = "", status: int = 0) -> None:
+    def __init__(
+        self,
+        found: str,
+        *,
+        wanted: str = "",
+        where: object = "",
+        hint: str = "",
+        status: int = 0,
+        retry_after: float = 0.0,
+    ) -> None:
         super().__init__(found, wanted=wanted, where=where, hint=hint)
         self.status = status
+        self.retry_after = retry_after
 
 
 class AuthError(RegistryError):

@@ -23,7 +23,7 @@ from .store.docker import DockerArchiveWriter
 if TYPE_CHECKING:
     from .registry import RegistryStore
 
-__all__ = ["Location", "RegistryOptions", "open_artifact", "open_store", "parse_location"]
+__all__ = ["Location", "RegistryOptions", "open_artifact", "open_registry", "open_store", "parse_location"]
 
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
@@ -101,6 +101,7 @@ class RegistryOptions:
         ca_file: The certificates to trust, in place of the system's.
         client_certificate: A certificate and its key, as files.
         mount_from: Repositories of the registry that may have the blobs already.
+        is_anonymous: Show no credential, whatever is stored.
     """
 
     username: str | None = None
@@ -109,6 +110,7 @@ class RegistryOptions:
     ca_file: str | None = None
     client_certificate: tuple[str, str] | None = None
     mount_from: tuple[str, ...] = ()
+    is_anonymous: bool = False
 
 
 def open_store(location: str | Location, *, registry: RegistryOptions | None = None) -> LocalStore:
@@ -134,15 +136,28 @@ def open_store(location: str | Location, *, registry: RegistryOptions | None = N
         return ArchiveStore(place.path)
     if place.transport == "docker-archive":
         raise UsageError("a Docker archive", wanted="a store", where=place, hint="It can only be copied to.")
-    return _registry(Reference.parse(place.path), registry or RegistryOptions())
+    return open_registry(Reference.parse(place.path), registry)
 
 
-def _registry(reference: Reference, options: RegistryOptions) -> RegistryStore:
+def open_registry(reference: Reference, options: RegistryOptions | None = None) -> RegistryStore:
+    """The repository of a registry that a reference names.
+
+    Args:
+        reference: The reference; its tag or digest is passed over.
+        options: How the registry is reached; by default with what the container tools have stored for it.
+
+    Raises:
+        AuthError: Stored credentials that cannot be read.
+    """
+    options = options or RegistryOptions()
     # Imported here: what reaches no registry does not pay for it.
     from .registry import Credential, RegistryClient, RegistryStore, find_credential
 
-    if options.username is not None:
-        credential: Credential | None = Credential(username=options.username, password=options.password)
+    credential: Credential | None = None
+    if options.is_anonymous:
+        pass
+    elif options.username is not None:
+        credential = Credential(username=options.username, password=options.password)
     else:
         credential = find_credential(reference.registry, reference.repository)
     client = RegistryClient(

@@ -21,7 +21,8 @@ from typing import Any
 
 from ocibuild import postgres
 from ocibuild.cli.findings import report_dict, show_findings, show_verdicts
-from ocibuild.cli.render import Node, Style, human_size, message, print_json, printable, progress, show_tree, table
+from ocibuild.cli.progress import progress
+from ocibuild.cli.render import Node, Style, human_size, message, print_json, printable, show_tree, table
 from ocibuild.cli.sources import Input, add_source_options, check_input, read_input
 from ocibuild.describe import Description, describe
 from ocibuild.errors import CheckError, UsageError

@@ -10,11 +10,12 @@ import argparse
 import sys
 
 from ocibuild.cli.access import add_registry_options, registry_options
-from ocibuild.cli.render import print_json, progress
+from ocibuild.cli.progress import blob_progress
+from ocibuild.cli.render import print_json
 from ocibuild.errors import UsageError
 from ocibuild.locations import Location, docker_archive, open_artifact, open_store, parse_location
-from ocibuild.oci import Descriptor, Digest, Platform, Reference
-from ocibuild.store import Artifact, copy, walk
+from ocibuild.oci import Digest, Platform, Reference
+from ocibuild.store import Artifact, RemoteStore, copy, walk
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -43,13 +44,19 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("a digest in the destination", wanted="a tag", where=place)
     tags = [name] if name else _names(artifact, origin)
     total = sum(item.size for item in walk(artifact.source, artifact.root)) if sys.stderr.isatty() else 0
-    with open_store(place, registry=access) as store, progress("copying", total) as advance:
-
-        def tell(_: Descriptor, size: int) -> None:
-            if advance is not None:
-                advance(size)
-
-        copied = copy(artifact, store, tags=tags, platform=platform, referrers=options.referrers, on_progress=tell)
+    with open_store(place, registry=access) as store:
+        is_remote = any(isinstance(end, RemoteStore) for end in (store, artifact.source))
+        outcome = getattr(store, "outcome", None)
+        with blob_progress("copying", total, has_lines=is_remote, outcome=outcome) as shown:
+            copied = copy(
+                artifact,
+                store,
+                tags=tags,
+                platform=platform,
+                referrers=options.referrers,
+                on_progress=shown.advance,
+                on_done=shown.done,
+            )
     return _show(options, copied.digest, tags)
 
 

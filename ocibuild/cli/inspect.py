@@ -14,6 +14,7 @@ from ocibuild.describe import Description, ImageDescription, describe
 from ocibuild.layer.read import Member
 from ocibuild.locations import open_artifact
 from ocibuild.oci.media_types import INDEXES
+from ocibuild.store import RemoteStore
 
 _MARKS = {"directory": "d", "file": "-", "symlink": "l", "hardlink": "h"}
 
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
     artifact = open_artifact(options.image, registry=registry_options(options))
     found = describe(artifact, files=not options.no_files)
     # A registry would be asked once a tag.
-    is_remote = hasattr(artifact.source, "transfers")
+    is_remote = isinstance(artifact.source, RemoteStore)
     all_tags = artifact.source.tags() if hasattr(artifact.source, "tags") and not is_remote else {}
     tags = [name for name, descriptor in all_tags.items() if descriptor.digest == artifact.digest]
     if options.json:

@@ -10,21 +10,30 @@ ghcr.io, else --username with --password-stdin.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import re
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ocibuild import postgres
 from ocibuild.cli.access import add_registry_options, registry_options
-from ocibuild.cli.render import human_size, message, print_json, printable, progress
+from ocibuild.cli.progress import blob_progress
+from ocibuild.cli.render import human_size, message, print_json, printable
 from ocibuild.describe import describe
-from ocibuild.errors import NotFoundError, UsageError
-from ocibuild.locations import Location, open_artifact, open_store, parse_location
+from ocibuild.errors import OcibuildError, UsageError
+from ocibuild.locations import Location, RegistryOptions, open_artifact, open_registry, parse_location
 from ocibuild.oci import Descriptor, Digest, Platform, Reference
 from ocibuild.oci.annotations import CREATED, SOURCE, VERSION
-from ocibuild.postgres.labels import OPERAND_OS, PG_MAJOR
-from ocibuild.postgres.tags import is_floating
-from ocibuild.store import Artifact, Store, copy, find_platform, walk
+from ocibuild.postgres.keys import OPERAND_OS, PG_MAJOR
+from ocibuild.postgres.tag import is_floating
+from ocibuild.store import Artifact, copy, find_platform, walk
+from ocibuild.store.graph import read_document
+
+if TYPE_CHECKING:
+    from ocibuild.registry import RegistryStore
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -59,26 +68,58 @@ def run(options: argparse.Namespace) -> int:
         message("org.opencontainers.image.source is not set: the package will not be linked to its repository")
     access = replace(registry_options(options), mount_from=tuple(options.mount_from))
     blobs = list(walk(artifact.source, artifact.root))
+    total = sum(item.size for item in blobs)
     moved: list[str] = []
-    with open_store(place, registry=access) as store, progress("pushing", sum(item.size for item in blobs)) as advance:
+    with open_registry(reference, access) as store:
+        named = store.find([*tags, artifact.digest])
         if not options.replace:
-            _check_exact(store, artifact, exact, reference)
-
-        def tell(_: Descriptor, size: int) -> None:
-            if advance is not None:
-                advance(size)
-
-        copy(artifact, store, referrers=options.referrers, on_progress=tell)
-        try:
-            for name in tags:
-                store.tag(artifact.root, name)
-                moved.append(name)
-        except BaseException:
-            message(f"tags that moved: {', '.join(moved) or 'none'}")
-            raise
-        how = getattr(store, "sent", {})
-    _show(options, reference, artifact, tags, blobs, how)
+            _check_exact(store, artifact, {tag: named[tag] for tag in exact if tag in named}, annotations)
+        is_first = reference.registry == "ghcr.io" and not named and not store.tag_names()
+        with (
+            _telling(moved),
+            blob_progress("pushing", total, has_lines=not options.json, outcome=store.outcome) as shown,
+        ):
+            copy(
+                artifact,
+                store,
+                tags=[tag for tag in tags if named.get(tag) != artifact.digest],
+                referrers=options.referrers,
+                on_progress=shown.advance,
+                on_done=shown.done,
+                on_tag=moved.append,
+            )
+    if is_first:
+        _warn_if_private(reference, access, artifact)
+    _show(options, reference, artifact, tags, blobs, store.outcome)
     return 0
+
+
+@contextmanager
+def _telling(moved: list[str]) -> Iterator[None]:
+    """An error also says which tags moved before it."""
+    try:
+        yield
+    except OcibuildError as error:
+        error.hint = f"{error.hint} {_moved(moved)}".strip()
+        raise
+    except KeyboardInterrupt:
+        message(_moved(moved))
+        raise
+
+
+def _moved(tags: list[str]) -> str:
+    return f"Tags that moved: {', '.join(tags)}." if tags else "No tag moved."
+
+
+def _warn_if_private(reference: Reference, access: RegistryOptions, artifact: Artifact) -> None:
+    """A new package of GHCR is private, and a cluster without credentials would not get it."""
+    with open_registry(reference, replace(access, is_anonymous=True)) as store:
+        try:
+            store.resolve(artifact.digest)
+        except OcibuildError:
+            name = f"{reference.registry}/{reference.repository}"
+            message(f"{printable(name)} cannot be pulled without credentials: new packages are private.")
+            message("Make it public in the package's settings on GitHub, or give the cluster an imagePullSecret.")
 
 
 def _destination(text: str) -> Location:
@@ -111,24 +152,41 @@ def _tags(
         message(f"{fields['version']} is a pre-release: {', '.join(held)} not moved (--floating moves them)")
     if not found:
         raise UsageError("no tag is left", wanted="one that names the pre-release", hint="Add --tag '{version}'.")
-    exact = [one for one in templates if "{version}" in one or "{timestamp}" in one]
-    return found, [postgres.expand_tag(one, fields) for one in exact]
+    return found, [tag for tag in found if _is_exact(tag, fields)]
 
 
-def _check_exact(store: Store, artifact: Artifact, tags: list[str], reference: Reference) -> None:
+def _is_exact(tag: str, fields: dict[str, str]) -> bool:
+    """Whether a tag holds the whole version or the time, and so must not come to name another image."""
+    values = [value for value in (fields.get("version", ""), fields.get("timestamp", "")) if len(value) > 1]
+    parts = (re.escape(postgres.expand_tag("{it}", {"it": value})) for value in values)
+    return any(re.search(rf"(?<![0-9.]){part}(?![0-9.])", tag) for part in parts)
+
+
+def _check_exact(
+    store: RegistryStore, artifact: Artifact, named: dict[str, Digest], annotations: dict[str, str]
+) -> None:
     """Refuse to let the tag of an exact version name another image than it does."""
-    for name in tags:
-        try:
-            there = store.resolve(name)
-        except NotFoundError:
+    for tag, digest in named.items():
+        if digest == artifact.digest:
             continue
-        if there.digest != artifact.digest:
-            raise UsageError(
-                f"the tag {name} names {there.digest}",
-                wanted=f"a new tag, or {artifact.digest}",
-                where=f"{reference.registry}/{reference.repository}",
-                hint="Raise the version, or say --replace.",
-            )
+        major, theirs = annotations.get(PG_MAJOR), _major(store, tag)
+        is_other = major is not None and theirs is not None and major != theirs
+        raise UsageError(
+            f"the tag {tag} names {digest}" + (f", which is for PostgreSQL {theirs}" if is_other else ""),
+            wanted=f"a tag of its own for PostgreSQL {major}" if is_other else f"a new tag, or {artifact.digest}",
+            where=store,
+            hint="Put the major into the tag: {version}-pg{pg}."
+            if is_other
+            else "Raise the version, or say --replace.",
+        )
+
+
+def _major(store: RegistryStore, tag: str) -> str | None:
+    """The PostgreSQL major that an image in a registry is labelled with."""
+    with contextlib.suppress(OcibuildError):
+        document = read_document(store, store.resolve(tag))
+        return (document.annotations or {}).get(PG_MAJOR) if document is not None else None
+    return None
 
 
 def _show(
@@ -137,7 +195,7 @@ def _show(
     artifact: Artifact,
     tags: list[str],
     blobs: list[Descriptor],
-    how: dict[Digest, str],
+    how: Mapping[Digest, str],
 ) -> None:
     name = f"{reference.registry}/{reference.repository}"
     groups: dict[str, list[Descriptor]] = {"sent": [], "mounted": [], "there": []}

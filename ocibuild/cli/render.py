@@ -1,4 +1,4 @@
-"""What people see: trees and tables that line up, colour on a terminal, progress on long work.
+"""What people see: trees and tables that line up, and colour on a terminal.
 
 Text that comes from an image is never printed before its control characters are gone.
 """
@@ -8,15 +8,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TextIO
 
-__all__ = ["Node", "Style", "human_size", "message", "print_json", "printable", "progress", "show_tree", "table"]
+__all__ = ["Node", "Style", "human_size", "message", "print_json", "printable", "show_tree", "table"]
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
-_PROGRESS_FROM = 16 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -102,24 +100,3 @@ def message(text: str) -> None:
 def print_json(value: Mapping[str, object]) -> None:
     """One JSON object on standard output, in ASCII: no character of it can steer a terminal."""
     print(json.dumps(value, indent=2))
-
-
-@contextmanager
-def progress(title: str, total: int) -> Iterator[Callable[[int], None] | None]:
-    """A progress bar on standard error, for work long enough to wait for, on a terminal. None where there is none."""
-    if total < _PROGRESS_FROM or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda size: bar.advance(task, size)

@@ -9,7 +9,8 @@ import argparse
 import sys
 
 from ocibuild.cli.access import add_registry_options, registry_options
-from ocibuild.cli.render import print_json, progress
+from ocibuild.cli.progress import progress
+from ocibuild.cli.render import print_json
 from ocibuild.contents import file_tree
 from ocibuild.locations import open_artifact
 from ocibuild.oci import Platform

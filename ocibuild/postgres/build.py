@@ -12,8 +12,8 @@ from ocibuild.oci import Platform
 from ocibuild.oci.annotations import CREATED, full_key
 from ocibuild.store import Artifact, LocalStore, Spool
 
-from .labels import check_text
-from .labels import labels as default_labels
+from .label import check_text
+from .label import labels as default_labels
 from .root import image_roots
 from .sources import Source
 

@@ -14,7 +14,7 @@ from ocibuild.errors import SourceError
 from ocibuild.layer.entry import Entry, File, Symlink
 from ocibuild.layer.plan import resolve
 
-from .configuration import SYSTEM
+from .mount import SYSTEM
 from .policies import load_policy
 from .root import ImageRoot
 from .sources.archive import open_file

@@ -81,7 +81,7 @@ class Authorizer(AuthBackend):
 
         Args:
             header: `WWW-Authenticate`.
-            scope: What is to be done, such as `repository:o/x:pull,push`.
+            scope: What is to be done, such as `repository:o/x:pull,push`; several with spaces between them.
             refused: The `Authorization` that was refused.
 
         Raises:
@@ -129,7 +129,7 @@ class Authorizer(AuthBackend):
                 answer = self._send("POST", realm, data=data)
             else:
                 headers = {"Authorization": credential.basic} if credential else {}
-                answer = self._send("GET", realm, params={**fields, "scope": scope}, headers=headers)
+                answer = self._send("GET", realm, params={**fields, "scope": scope.split()}, headers=headers)
         except requests.RequestException as error:
             raise AuthError(f"no answer ({type(error).__name__})", wanted="a token", where=shown) from None
         return self._read(answer, shown, scope)

@@ -10,6 +10,7 @@ from typing import IO, Any
 
 import oras.provider
 import requests
+import urllib3.exceptions
 from requests.adapters import HTTPAdapter
 
 from ocibuild.errors import AuthError, NotFoundError, RegistryError
@@ -35,6 +36,13 @@ ANSWER_LIMIT = 8 * 1024 * 1024
 _ERROR_LIMIT = 64 * 1024
 _BLOCK = 256 * 1024
 _REDIRECTED = frozenset({301, 302, 303, 307, 308})
+_BROKEN = (
+    requests.ConnectionError,
+    requests.Timeout,
+    requests.exceptions.ChunkedEncodingError,
+    urllib3.exceptions.ProtocolError,
+    urllib3.exceptions.TimeoutError,
+)
 
 Body = Callable[[], IO[bytes]] | bytes | None
 Answer = requests.Response
@@ -121,24 +129,26 @@ class RegistryClient(oras.provider.Registry):
             NotFoundError: 404, unless accepted.
             RegistryError: It refuses, or does not answer in time.
         """
-        bearable = self.patience if self._has_answered else min(self.patience, FIRST_PATIENCE)
-        patience = Patience(bearable if retry else 0.0)
+        patience = self.new_patience() if retry else Patience(0.0)
         while True:
             try:
                 answer = self._authorised(method, url, scope, body, length, dict(headers or {}))
                 self._has_answered = True
-            except (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError) as error:
+                is_wanted = answer.status_code < 300 or answer.status_code in accept  # noqa: PLR2004
+                if is_wanted and stream:
+                    return answer
+                raw = _consume(answer, must_be_whole=is_wanted)
+            except _BROKEN as error:
                 if not patience.wait():
                     raise self._unreachable(method, url, error) from None
                 continue
-            if answer.status_code < 300 or answer.status_code in accept:  # noqa: PLR2004
-                return answer if stream else _consumed(answer)
-            raw = _consumed(answer).content[:_ERROR_LIMIT]
-            if is_temporary(answer.status_code, raw) and patience.wait(
-                wanted_wait(answer.headers.get("Retry-After"), raw)
-            ):
-                continue
-            raise self._refused(method, url, answer, raw)
+            if is_wanted:
+                return answer
+            refused = self._refused(method, url, answer, raw[:_ERROR_LIMIT])
+            if refused.status == 404:  # noqa: PLR2004
+                raise NotFoundError(refused.found, where=refused.where)
+            if not (is_temporary(answer.status_code, raw[:_ERROR_LIMIT]) and patience.wait(refused.retry_after)):
+                raise refused
 
     def _authorised(
         self, method: str, url: str, scope: str, body: Body, length: int | None, headers: dict[str, str]
@@ -203,16 +213,18 @@ class RegistryClient(oras.provider.Registry):
             )
         return answer
 
-    def _refused(self, method: str, url: str, answer: Answer, raw: bytes) -> RegistryError | NotFoundError:
+    def _refused(self, method: str, url: str, answer: Answer, raw: bytes) -> RegistryError:
         status = answer.status_code
+        wait = wanted_wait(answer.headers.get("Retry-After"), raw)
         said = self.scrubbed(_said(raw))
         found = f"{status} {answer.reason or ''}".strip() + (f": {said}" if said else "")
         where = f"{method} {redacted(url)}"
-        if status == 404:  # noqa: PLR2004
-            return NotFoundError(found, where=where)
         if status in (401, 403):
-            return AuthError(found, where=where, hint=self._auth_hint(status), status=status)
-        return RegistryError(found, where=where, status=status)
+            is_limit = is_temporary(status, raw)
+            hint = "Try again later." if is_limit else self._auth_hint(status)
+            error = RegistryError if is_limit else AuthError
+            return error(found, where=where, hint=hint, status=status, retry_after=wait)
+        return RegistryError(found, where=where, status=status, retry_after=wait)
 
     def _auth_hint(self, status: int) -> str:
         credential = self.auth._credential  # noqa: SLF001 - the other half of this class
@@ -227,6 +239,10 @@ class RegistryClient(oras.provider.Registry):
         if isinstance(error, requests.exceptions.SSLError):
             kind = "the TLS connection failed: its certificate is not trusted, or it speaks no TLS"
         return RegistryError(f"{kind} ({type(error).__name__})", where=f"{method} {redacted(url)}")
+
+    def new_patience(self) -> Patience:
+        """How long failures are borne now; less as long as the registry has never answered."""
+        return Patience(self.patience if self._has_answered else min(self.patience, FIRST_PATIENCE))
 
     def ping(self) -> None:
         """Ask whether the registry takes the credential.
@@ -253,16 +269,18 @@ class RegistryClient(oras.provider.Registry):
         return text
 
 
-def _consumed(answer: Answer) -> Answer:
-    """The answer with its content read, as far as it is no longer than a document may be."""
+def _consume(answer: Answer, *, must_be_whole: bool) -> bytes:
+    """Read an answer's content, as far as a document may be long, and leave it where `content` and `json()` find it."""
     with answer:
         try:
-            content = answer.raw.read(ANSWER_LIMIT + 1, decode_content=False) or b""
-        except Exception:  # noqa: BLE001 - urllib3's many; a status needs no content
-            content = b""
-    answer._content = content[: ANSWER_LIMIT + 1]  # noqa: SLF001 - what `content` and `json()` give
+            content: bytes = answer.raw.read(ANSWER_LIMIT + 1, decode_content=False) or b""
+        except _BROKEN:
+            if must_be_whole:
+                raise
+            content = b""  # a status that is none of those wanted needs no content
+    answer._content = content  # noqa: SLF001
     answer._content_consumed = True  # noqa: SLF001
-    return answer
+    return content
 
 
 class _Adapter(HTTPAdapter):

@@ -13,7 +13,6 @@ from ocibuild.layer.stream import PullStream
 
 from .client import Answer, RegistryClient
 from .origin import redacted
-from .retry import Patience
 
 __all__ = ["BlobReader"]
 
@@ -33,7 +32,7 @@ class BlobReader(PullStream):
         self._client, self._url, self._scope, self._size = client, url, scope, size
         self._at = 0
         self._answer: Answer | None = None
-        self._patience = Patience(client.patience)
+        self._patience = client.new_patience()
         self._open()
 
     def pull(self, size: int) -> bytes:
@@ -51,7 +50,7 @@ class BlobReader(PullStream):
                 continue
             self._at += len(data)
             if data:
-                self._patience = Patience(self._client.patience)
+                self._patience = self._client.new_patience()
             return data
 
     def seekable(self) -> bool:

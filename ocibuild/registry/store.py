@@ -8,6 +8,7 @@ import io
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -29,12 +30,15 @@ from .upload import Upload
 
 __all__ = ["RegistryStore"]
 
-_ACCEPT = ", ".join(sorted(DOCUMENTS))
+_ACCEPTED = {"Accept": ", ".join(sorted(DOCUMENTS))}
+_KEPT = 16 * 1024 * 1024
 _PAGES = 1000
 
 
 class RegistryStore:
     """The blobs, manifests and tags of one repository (distribution-spec 1.1).
+
+    `outcome` tells of each blob and manifest whether it was `there`, `mounted` or `sent`.
 
     Args:
         reference: The registry and repository; tag and digest are passed over.
@@ -55,7 +59,8 @@ class RegistryStore:
         self.client = client
         self.repository = reference.repository
         self.mount_from = tuple(mount_from)
-        self.sent: dict[Digest, str] = {}
+        self.outcome: dict[Digest, str] = {}
+        self._missing: set[Digest] = set()
         self._documents: dict[Digest, bytes] = {}
         self._lock = threading.Lock()
 
@@ -64,16 +69,54 @@ class RegistryStore:
 
     def exists(self, descriptor: Descriptor) -> bool:
         """Whether the repository has a blob or manifest."""
-        kind = "manifests" if descriptor.media_type in DOCUMENTS else "blobs"
-        headers = {"Accept": _ACCEPT} if kind == "manifests" else {}
-        answer = self._send("HEAD", f"{kind}/{descriptor.digest}", "pull", accept=(404,), headers=headers)
-        found = answer.status_code == 200  # noqa: PLR2004
-        if found:
-            with self._lock:
-                self.sent.setdefault(descriptor.digest, "there")
-            if kind == "blobs" and (size := answer.headers.get("Content-Length", "")).isdigit():
-                return int(size) == descriptor.size
-        return found
+        with self._lock:
+            if descriptor.digest in self.outcome:
+                return True
+            if descriptor.digest in self._missing:  # `find` has just asked; it may be there later
+                self._missing.remove(descriptor.digest)
+                return False
+        if descriptor.media_type in DOCUMENTS:
+            return self._find(str(descriptor.digest)) is not None
+        answer = self._send("HEAD", f"blobs/{descriptor.digest}", "pull", accept=(404,))
+        size = answer.headers.get("Content-Length", "")
+        # A registry that tells of another size keeps something else there.
+        is_there = answer.status_code == 200 and size in ("", str(descriptor.size))  # noqa: PLR2004
+        if is_there:
+            self._note(descriptor.digest, "there")
+        return is_there
+
+    def find(self, names: Iterable[str]) -> dict[str, Digest]:
+        """What tags and digests name, as far as they are there, in one round trip. The registry's word, not verified.
+
+        Raises:
+            RegistryError: It does not answer.
+        """
+        wanted = list(dict.fromkeys(names))
+        if len(wanted) == 1:
+            found = [self._find(wanted[0])]
+        else:
+            with ThreadPoolExecutor(self.transfers, thread_name_prefix="ocibuild-find") as pool:
+                found = list(pool.map(self._find, wanted))
+        self._missing.update(
+            Digest(name) for name, digest in zip(wanted, found, strict=True) if digest is None and Digest.is_valid(name)
+        )
+        return {name: digest for name, digest in zip(wanted, found, strict=True) if digest is not None}
+
+    def _find(self, name: str) -> Digest | None:
+        answer = self._send("HEAD", f"manifests/{quote(name, safe=':')}", "pull", accept=(404,), headers=_ACCEPTED)
+        if answer.status_code == 404:  # noqa: PLR2004
+            return None
+        told = answer.headers.get("Docker-Content-Digest", "")
+        if Digest.is_valid(name):
+            digest = Digest(name)
+        else:
+            digest = Digest(told) if Digest.is_valid(told) else self.resolve(name).digest
+        self._note(digest, "there")
+        return digest
+
+    def _note(self, digest: Digest, outcome: str) -> None:
+        with self._lock:
+            self.outcome.setdefault(digest, outcome)
 
     def fetch(self, descriptor: Descriptor) -> BinaryIO:
         """A verifying reader of a blob or manifest.
@@ -86,6 +129,7 @@ class RegistryStore:
             raw = self._documents.get(descriptor.digest)
             if raw is None:
                 raw, _ = self._manifest(str(descriptor.digest))
+                self._keep(descriptor.digest, raw)
             return verifying(io.BytesIO(raw), descriptor, where=f"{self}@{descriptor.digest}")
         url = f"{self.client.base}/v2/{self.repository}/blobs/{descriptor.digest}"
         reader = BlobReader(self.client, url, self._scope("pull"), descriptor.size)
@@ -99,20 +143,27 @@ class RegistryStore:
             RegistryError: The registry refuses.
         """
         if descriptor.media_type in DOCUMENTS:
-            raw = content.read(DOCUMENT_LIMIT + 1)
-            if len(raw) != descriptor.size or Digest.of(raw) != descriptor.digest:
-                raise DigestMismatchError(
-                    f"a manifest of {len(raw)} bytes", wanted=str(descriptor.digest), where=str(self)
-                )
-            self._put_manifest(descriptor, raw, str(descriptor.digest))
+            self.push_as(descriptor, content, str(descriptor.digest))
             return
         with verifying(content, descriptor, owns=False) as stream:
-            if descriptor.digest in self.sent:
+            if descriptor.digest in self.outcome:
                 drain(stream)
                 return
             how = Upload(self.client, self.repository, descriptor, stream).run(self.mount_from)
-        with self._lock:
-            self.sent[descriptor.digest] = how
+        self._note(descriptor.digest, how)
+
+    def push_as(self, descriptor: Descriptor, content: BinaryIO, name: str) -> None:
+        """Send a manifest or index, and name it with a tag, in one request.
+
+        Raises:
+            DigestMismatchError: The content is another; nothing is kept.
+            RegistryError: The registry refuses.
+        """
+        with verifying(content, descriptor, owns=False) as stream:
+            raw = stream.read(DOCUMENT_LIMIT + 1)
+        if len(raw) > DOCUMENT_LIMIT:
+            raise DocumentError("a manifest that is too long", wanted=f"at most {DOCUMENT_LIMIT} bytes", where=self)
+        self._put_manifest(descriptor, raw, name if Digest.is_valid(name) else check_tag(name))
 
     def resolve(self, name: str) -> Descriptor:
         """The descriptor behind a tag or digest.
@@ -121,10 +172,8 @@ class RegistryStore:
             NotFoundError: There is none.
         """
         raw, media_type = self._manifest(str(Digest(name)) if Digest.is_valid(name) else check_tag(name))
-        digest = Digest.of(raw)
-        if Digest.is_valid(name) and digest != Digest(name):
-            raise DigestMismatchError(f"a manifest with digest {digest}", wanted=name, where=str(self))
-        self._documents[digest] = raw
+        digest = Digest(name) if Digest.is_valid(name) else Digest.of(raw)
+        self._keep(digest, raw)
         return Descriptor(media_type=media_type, digest=digest, size=len(raw))
 
     def tag(self, descriptor: Descriptor, name: str) -> None:
@@ -190,7 +239,7 @@ class RegistryStore:
 
     def _manifest(self, name: str) -> tuple[bytes, str]:
         """A manifest's bytes and media type, as the registry has them."""
-        answer = self._send("GET", f"manifests/{quote(name, safe=':')}", "pull", headers={"Accept": _ACCEPT})
+        answer = self._send("GET", f"manifests/{quote(name, safe=':')}", "pull", headers=_ACCEPTED)
         raw: bytes = answer.content
         if len(raw) > DOCUMENT_LIMIT:
             raise DocumentError(f"a manifest of more than {DOCUMENT_LIMIT} bytes", where=f"{self}:{name}")
@@ -200,13 +249,9 @@ class RegistryStore:
                 f"a document of type {media_type or 'unknown'}", wanted="a manifest or index", where=f"{self}:{name}"
             )
         told = answer.headers.get("Docker-Content-Digest", "")
-        if Digest.is_valid(told):
-            hasher = Digest(told).hasher()
-            hasher.update(raw)
-            if Digest.from_hash(hasher) != told:
-                raise DigestMismatchError(
-                    "a manifest that is not what its header says", wanted=told, where=f"{self}:{name}"
-                )
+        for wanted in (name, told):
+            if Digest.is_valid(wanted) and (found := _digest_like(Digest(wanted), raw)) != wanted:
+                raise DigestMismatchError(f"a manifest with digest {found}", wanted=wanted, where=f"{self}:{name}")
         return raw, media_type
 
     def _put_manifest(self, descriptor: Descriptor, raw: bytes, name: str) -> None:
@@ -217,12 +262,17 @@ class RegistryStore:
             raise DigestMismatchError(
                 f"the registry has it as {told}", wanted=str(descriptor.digest), where=f"{self}:{name}"
             )
-        self._documents[descriptor.digest] = raw
-        with self._lock:
-            self.sent.setdefault(descriptor.digest, "sent")
+        self._keep(descriptor.digest, raw)
+        self._note(descriptor.digest, "sent")
         referrer = referrer_of(raw, descriptor)
         if referrer is not None and "OCI-Subject" not in answer.headers and Digest.is_valid(name):
             add_to_fallback(self, *referrer)
+
+    def _keep(self, digest: Digest, raw: bytes) -> None:
+        """Remember a manifest: it is read more than once on its way. Its bytes are verified, here or when they are read."""
+        with self._lock:
+            if sum(map(len, self._documents.values())) + len(raw) <= _KEPT:
+                self._documents[digest] = raw
 
     def put_fallback(self, subject: Descriptor, raw: bytes, media_type: str, condition: dict[str, str]) -> Answer:
         """Write the fallback index of a subject."""
@@ -234,7 +284,7 @@ class RegistryStore:
     def get_fallback(self, subject: Descriptor) -> Answer | None:
         """The answer with the fallback index of a subject; None when there is none."""
         try:
-            return self._send("GET", f"manifests/{fallback_tag(subject.digest)}", "pull", headers={"Accept": _ACCEPT})
+            return self._send("GET", f"manifests/{fallback_tag(subject.digest)}", "pull", headers=_ACCEPTED)
         except NotFoundError:
             return None
 
@@ -264,3 +314,10 @@ class _Writer:
             self._file.seek(0)
             self._store.push(descriptor, self._file)
         return descriptor
+
+
+def _digest_like(wanted: Digest, raw: bytes) -> Digest:
+    """The digest of bytes, by the algorithm of another."""
+    hasher = wanted.hasher()
+    hasher.update(raw)
+    return Digest.from_hash(hasher)

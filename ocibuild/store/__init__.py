@@ -1,7 +1,7 @@
 """Stores hold blobs by digest and name some with tags; `copy` moves artifacts between any two of them."""
 
 from .archive import ArchiveStore
-from .base import Artifact, Fetcher, LocalStore, Store
+from .base import Artifact, Fetcher, LocalStore, RemoteStore, Store
 from .docker import DockerArchiveWriter
 from .graph import find_platform, read_blob, single_image, walk
 from .layout import LayoutStore
@@ -17,6 +17,7 @@ __all__ = [
     "LayoutStore",
     "LocalStore",
     "MemoryStore",
+    "RemoteStore",
     "Spool",
     "Store",
     "copy",

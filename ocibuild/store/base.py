@@ -9,12 +9,12 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import BinaryIO, Protocol, Self, runtime_checkable
 
 from ocibuild.layer.build import BlobWriter
 from ocibuild.oci import Descriptor, Digest
 
-__all__ = ["Artifact", "Fetcher", "LocalStore", "Store"]
+__all__ = ["Artifact", "Fetcher", "LocalStore", "RemoteStore", "Store"]
 
 
 class Fetcher(Protocol):
@@ -71,6 +71,18 @@ class LocalStore(Store, Protocol):
 
     def tags(self) -> dict[str, Descriptor]:
         """Every tag and what it names, sorted."""
+
+
+@runtime_checkable
+class RemoteStore(Store, Protocol):
+    """A store behind a network: every call costs a round trip, and several go at a time."""
+
+    @property
+    def transfers(self) -> int:
+        """How many blobs `copy` moves at a time."""
+
+    def push_as(self, descriptor: Descriptor, content: BinaryIO, name: str, /) -> None:
+        """Keep a manifest or index and name it, in one step."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from ocibuild.errors import ContentError, DocumentError, NotFoundError, UsageError
 from ocibuild.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform, media_types
@@ -78,15 +78,12 @@ def read_config(source: Fetcher, manifest: Manifest) -> ImageConfig:
     return config
 
 
-def walk(
-    source: Fetcher, root: Descriptor, *, skip: Callable[[Descriptor], bool] | None = None
-) -> Iterator[Descriptor]:
+def walk(source: Fetcher, root: Descriptor) -> Iterator[Descriptor]:
     """Every blob the root reaches, each once, children before what names them. `subject` is not followed.
 
     Args:
         source: Where documents are read from.
         root: Where to begin.
-        skip: Tells of a manifest or index that it is left out, with all that it names.
 
     Raises:
         ContentError: The graph is larger than any honest one, or an index names a manifest of an unknown type.
@@ -105,8 +102,6 @@ def walk(
         seen.add(descriptor.digest)
         if len(seen) > GRAPH_LIMIT:
             raise ContentError(f"more than {GRAPH_LIMIT} blobs reached", where=root.digest)
-        if skip is not None and descriptor.media_type in DOCUMENTS and skip(descriptor):
-            continue
         stack.append((descriptor, True))
         document = read_document(source, descriptor)
         if document is None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import BinaryIO
 
 from ocibuild.errors import ContentError, UsageError
 from ocibuild.layer.stream import PullStream
 from ocibuild.oci import Descriptor, Digest, Platform
+from ocibuild.oci.media_types import INDEXES, MANIFESTS
 from ocibuild.oci.reference import check_tag
 
-from .base import Artifact, Fetcher, Store
+from .base import Artifact, Fetcher, RemoteStore, Store
 from .graph import DOCUMENTS, GRAPH_LIMIT, find_platform, walk
 
 __all__ = ["copy"]
@@ -20,6 +22,7 @@ __all__ = ["copy"]
 _CHUNK = 1024 * 1024
 
 Tell = Callable[[Descriptor, int], None]
+Done = Callable[[Descriptor], None]
 
 
 def copy(
@@ -30,12 +33,14 @@ def copy(
     platform: Platform | None = None,
     referrers: bool = False,
     on_progress: Tell | None = None,
+    on_done: Done | None = None,
+    on_tag: Callable[[str], None] | None = None,
 ) -> Artifact:
     """Put an artifact and all it reaches into a store: build, push, pull, export and import are this one function.
 
     Blobs that are there already are not sent; digests never change; blobs come first, then manifests, then the root and
-    its tags, so that nobody sees half an image. To and from a registry several blobs go at a time, and a manifest that
-    a registry has is not looked into.
+    its tags, so that nobody sees half an image. To and from a registry several blobs go at a time, and the manifests of
+    an image that a registry has are not looked into.
 
     Args:
         artifact: What to copy.
@@ -45,6 +50,8 @@ def copy(
         referrers: Also copy what is attached: every manifest whose `subject` is one of those copied.
         on_progress: Called with a blob's descriptor and the number of its bytes that were just handled, from several
             threads; the number is negative when a transfer begins again.
+        on_done: Called with each blob's descriptor once it is there, from several threads.
+        on_tag: Called with each tag once it names the artifact.
 
     Returns:
         The copied artifact, with the store as its source.
@@ -63,79 +70,105 @@ def copy(
     names = [check_tag(tag) for tag in tags]
     if platform is not None:
         artifact = find_platform(artifact, platform)
-    copied = _transfer(artifact.source, store, [artifact.root], on_progress)
+    transfer = _Transfer(artifact.source, store, on_progress or _untold, on_done or _untold)
+    # A registry takes a manifest and its tag in one request.
+    held_back = artifact.root if transfer.is_remote and names and not referrers else None
+    copied = transfer.run([artifact.root], held_back=held_back)
     if referrers:
-        _copy_referrers(artifact.source, store, copied, on_progress)
+        _copy_referrers(transfer, copied)
     for name in names:
-        store.tag(artifact.root, name)
+        if isinstance(store, RemoteStore):
+            with artifact.source.fetch(artifact.root) as content:
+                store.push_as(artifact.root, content, name)
+        else:
+            store.tag(artifact.root, name)
+        if name == names[0] and held_back is not None:
+            transfer.tell_done(held_back)
+        if on_tag is not None:
+            on_tag(name)
     return Artifact(artifact.root, store)
 
 
-def _transfer(source: Fetcher, store: Store, roots: Sequence[Descriptor], tell: Tell | None) -> list[Descriptor]:
-    """Copy what the roots reach; the manifests and indexes of it."""
-    # A registry has what its manifests name; a folder may have lost it.
-    is_remote = hasattr(store, "transfers")
-    there: list[Descriptor] = []
+@dataclass(frozen=True, slots=True)
+class _Transfer:
+    """One source, one destination, and who wants to know."""
 
-    def skip(descriptor: Descriptor) -> bool:
-        if not (is_remote and store.exists(descriptor)):
-            return False
-        there.append(descriptor)
-        for item in walk(source, descriptor) if tell is not None else ():
-            _told(item, tell)
-        return True
+    source: Fetcher
+    store: Store
+    tell: Tell
+    done: Done
 
-    reached = list({item.digest: item for root in roots for item in walk(source, root, skip=skip)}.values())
-    documents = [item for item in reached if item.media_type in DOCUMENTS]
-    blobs = [item for item in reached if item.media_type not in DOCUMENTS]
-    jobs = max(getattr(source, "transfers", 1), getattr(store, "transfers", 1))
-    if jobs == 1 or len(blobs) < 2:  # noqa: PLR2004
-        for descriptor in blobs:
-            _move(source, store, descriptor, tell)
-    else:
-        _move_all(source, store, blobs, tell, jobs)
-    for descriptor in documents:
-        _move(source, store, descriptor, tell, known_missing=is_remote)
-    return [*documents, *(item for root in there for item in _documents_below(source, root))]
+    @property
+    def is_remote(self) -> bool:
+        return isinstance(self.store, RemoteStore)
 
+    def run(self, roots: Sequence[Descriptor], *, held_back: Descriptor | None = None) -> list[Descriptor]:
+        """Copy what the roots reach, but for what is held back; the manifests and indexes of it."""
+        # A registry has what its manifests name; a folder may have lost it.
+        there = [root for root in roots if self.is_remote and self.store.exists(root)]
+        known = {item.digest for root in there for item in walk(self.source, root)}
+        reached = list({item.digest: item for root in roots for item in walk(self.source, root)}.values())
+        missing = [item for item in reached if item.digest not in known]
+        for item in reached:
+            if item.digest in known and (held_back is None or item.digest != held_back.digest):
+                self.tell_done(item)
+        blobs = [item for item in missing if item.media_type not in DOCUMENTS]
+        self._move_all(blobs, self.move)
+        manifests = [item for item in missing if item.media_type in MANIFESTS and item != held_back]
+        self._move_all(manifests, self.move_document)
+        for item in missing:  # an index comes behind what it names
+            if item.media_type in INDEXES and item != held_back:
+                self.move_document(item)
+        return [item for item in reached if item.media_type in DOCUMENTS]
 
-def _documents_below(source: Fetcher, root: Descriptor) -> Iterator[Descriptor]:
-    return (item for item in walk(source, root) if item.media_type in DOCUMENTS)
+    def _move_all(self, items: Sequence[Descriptor], move: Done) -> None:
+        """Several at a time where the stores gain by it, the largest first. The first failure ends what has not begun."""
+        jobs = max(getattr(self.source, "transfers", 1), getattr(self.store, "transfers", 1))
+        if jobs == 1 or len(items) < 2:  # noqa: PLR2004
+            for item in items:
+                move(item)
+            return
+        with ThreadPoolExecutor(jobs, thread_name_prefix="ocibuild-copy") as pool:
+            futures = [pool.submit(move, item) for item in sorted(items, key=lambda item: -item.size)]
+            try:
+                finished, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                for future in finished:
+                    future.result()
+            finally:
+                for future in futures:
+                    future.cancel()
 
-
-def _move_all(source: Fetcher, store: Store, blobs: Sequence[Descriptor], tell: Tell | None, jobs: int) -> None:
-    """Several at a time, the largest first. The first failure ends what has not begun."""
-    in_order = sorted(blobs, key=lambda item: -item.size)
-    with ThreadPoolExecutor(jobs, thread_name_prefix="ocibuild-copy") as pool:
-        futures = [pool.submit(_move, source, store, descriptor, tell) for descriptor in in_order]
-        try:
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-        finally:
-            for future in futures:
-                future.cancel()
-
-
-def _move(
-    source: Fetcher, store: Store, descriptor: Descriptor, tell: Tell | None, *, known_missing: bool = False
-) -> None:
-    if not known_missing and store.exists(descriptor):
-        _told(descriptor, tell)
-        return
-    with source.fetch(descriptor) as stream:
-        if tell is None:
-            store.push(descriptor, stream)
+    def move(self, descriptor: Descriptor) -> None:
+        """Bring one blob there, unless it is."""
+        if self.store.exists(descriptor):
+            self.tell_done(descriptor)
         else:
-            store.push(descriptor, io.BufferedReader(_Counted(stream, descriptor, tell), _CHUNK))
+            self._push(descriptor)
+
+    def move_document(self, descriptor: Descriptor) -> None:
+        """Bring a manifest there. To a registry it goes unasked: asking costs as much as sending it."""
+        (self._push if self.is_remote else self.move)(descriptor)
+
+    def _push(self, descriptor: Descriptor) -> None:
+        with self.source.fetch(descriptor) as stream:
+            counted = _Counted(stream, descriptor, self.tell)
+            self.store.push(descriptor, io.BufferedReader(counted, _CHUNK))
+            # What was mounted was never read.
+            self.tell(descriptor, descriptor.size - counted.tell())
+        self.done(descriptor)
+
+    def tell_done(self, descriptor: Descriptor) -> None:
+        """Tell of a blob that is there without having been read."""
+        self.tell(descriptor, descriptor.size)
+        self.done(descriptor)
 
 
-def _told(descriptor: Descriptor, tell: Tell | None) -> None:
-    if tell is not None:
-        tell(descriptor, descriptor.size)
+def _untold(*_: object) -> None:
+    """Nobody wants to know."""
 
 
-def _copy_referrers(source: Fetcher, store: Store, subjects: list[Descriptor], tell: Tell | None) -> None:
+def _copy_referrers(transfer: _Transfer, subjects: Sequence[Descriptor]) -> None:
+    source = transfer.source
     if not hasattr(source, "referrers"):
         raise UsageError("a source that knows no referrers", wanted="an image in a store")
     seen: set[Digest] = {subject.digest for subject in subjects}
@@ -147,7 +180,7 @@ def _copy_referrers(source: Fetcher, store: Store, subjects: list[Descriptor], t
             if len(seen) > GRAPH_LIMIT:
                 raise ContentError(f"more than {GRAPH_LIMIT} referrers")
             seen.add(referrer.digest)
-            _transfer(source, store, [referrer], tell)
+            transfer.run([referrer])
             todo.append(referrer)
 
 

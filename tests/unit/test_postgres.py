@@ -19,8 +19,8 @@ from ocibuild.postgres import (
     read_recipe,
     tags,
 )
-from ocibuild.postgres.labels import PG_MAJOR, SQL_VERSION
-from ocibuild.postgres.tags import tag_fields
+from ocibuild.postgres.keys import PG_MAJOR, SQL_VERSION
+from ocibuild.postgres.tag import tag_fields
 from tests.support.tools import TREES
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from ocibuild.errors import ControlError
 from ocibuild.layer.entry import File
 from ocibuild.layer.plan import resolve
-from ocibuild.postgres.configuration import loadable
 from ocibuild.postgres.control import SIZE_LIMIT, Control, parse_control
+from ocibuild.postgres.mount import loadable
 from ocibuild.postgres.policies import DISTROS, load_policy
 from ocibuild.postgres.root import ImageRoot
 from ocibuild.postgres.sources import Library

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ocibuild.layer.entry import File, Symlink
 from ocibuild.layer.plan import resolve, total_size
-from ocibuild.postgres.configuration import MOUNT_NAME, mount_name
+from ocibuild.postgres.mount import MOUNT_NAME, mount_name
 from ocibuild.postgres.root import ImageRoot
 from ocibuild.postgres.sources import Source
 from ocibuild.postgres.sources.content import content_digest

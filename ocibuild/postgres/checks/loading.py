@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from ocibuild.errors import UsageError
-from ocibuild.postgres.configuration import library_folders, loadable, run_folders
+from ocibuild.postgres.mount import library_folders, loadable, run_folders
 from ocibuild.postgres.policies import DISTROS, Policy, Server, load_policy, load_server
 from ocibuild.postgres.root import ImageRoot
 from ocibuild.postgres.sources import Library

@@ -11,18 +11,14 @@ from ocibuild.errors import UsageError
 from ocibuild.oci.annotations import BASE_NAME, DESCRIPTION, SHORT, TITLE, VERSION, full_key
 
 from .control import Control
+from .keys import OPERAND_NAME, OPERAND_OS, PG_MAJOR, SQL_VERSION
 from .policies import load_policy
 from .project import Project
 from .sources import Source
 from .sources.base import main_control
 
-__all__ = ["OPERAND_NAME", "OPERAND_OS", "PG_MAJOR", "SQL_VERSION", "Label", "check_text", "labels"]
+__all__ = ["Label", "check_text", "labels"]
 
-_CNPG = "io.cloudnativepg.image."
-OPERAND_NAME = _CNPG + "base.name"
-OPERAND_OS = _CNPG + "base.os"
-PG_MAJOR = _CNPG + "base.pgmajor"
-SQL_VERSION = _CNPG + "sql.version"
 _OPERAND = "ghcr.io/cloudnative-pg/postgresql"
 _LENGTH_LIMIT = 256  # of GHCR
 
