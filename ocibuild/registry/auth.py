@@ -6,14 +6,17 @@ import json
 import re
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import requests
+import urllib3.exceptions
 from oras.auth.base import AuthBackend
 
 from ocibuild.errors import AuthError, RegistryError
 
+from .closed import closed
 from .credentials import Credential
 from .origin import Origin, check_target, redacted
 
@@ -23,8 +26,10 @@ _ANSWER_LIMIT = 1024 * 1024
 _SECONDS = (10, 30)
 _MARGIN = 10.0
 _LONGEST_LIFE = 3600.0
-_SCHEME = re.compile(r"\s*,?\s*([A-Za-z]+)(?:\s+|$)")
-_PARAMETER = re.compile(r"\s*([A-Za-z_]+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,\"]+))\s*(?:,|$)")
+_NAME = r"[A-Za-z0-9!#$%&'*+.^_`|~-]+"
+_SCHEME = re.compile(rf"[\s,]*({_NAME})(?:\s+|(?=,)|$)")
+_TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*\s*(?=,|$)")
+_PARAMETER = re.compile(rf"[\s,]*({_NAME})\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,\"]+))\s*(?=,|$)")
 _CLIENT = "ocibuild"
 
 
@@ -48,10 +53,17 @@ class Authorizer(AuthBackend):
     A token is kept for each scope, renewed before it ends and when the registry no longer takes it.
     """
 
-    def __init__(self, registry: Origin, credential: Credential | None, session: requests.Session, verify: Any) -> None:
+    def __init__(
+        self,
+        registry: Origin,
+        credential: Credential | None,
+        session: requests.Session,
+        reach: Callable[[str], dict[str, Any]],
+    ) -> None:
         super().__init__()
         self.session = session
-        self._registry, self._credential, self._verify = registry, credential, verify
+        self.credential = credential
+        self._registry, self._reach = registry, reach
         self._challenge: Challenge | None = None
         self._tokens: dict[str, _Token] = {}
         self._locks: dict[str, threading.Lock] = {}
@@ -60,11 +72,17 @@ class Authorizer(AuthBackend):
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must never be seen: credentials and tokens."""
-        known = self._credential.secrets if self._credential else ()
-        return (*known, *(token.value for token in self._tokens.values()))
+        known = self.credential.secrets if self.credential else ()
+        with self._lock:
+            return (*known, *(token.value for token in self._tokens.values()))
 
     def load_configs(self, container: Any, configs: Any = None) -> None:
         """Nothing: inherited calls would read Docker's configuration in their own way."""
+
+    get_auth_header = closed("it knows no scopes", "Authorizer.header")
+    request_anonymous_token = closed("it asks whatever realm it is told", "Authorizer.answer")
+    set_basic_auth = closed("it keeps a secret where it is shown", "Credential")
+    set_token_auth = set_basic_auth
 
     def header(self, scope: str) -> str | None:
         """The `Authorization` for a scope, as far as it is known without asking."""
@@ -72,7 +90,7 @@ class Authorizer(AuthBackend):
         if challenge is None:
             return None
         if challenge.scheme == "basic":
-            return self._credential.basic if self._credential else None
+            return self.credential.basic if self.credential else None
         token = self._valid(scope)
         return f"Bearer {token.value if token else self._fetch(scope, None)}"
 
@@ -91,9 +109,9 @@ class Authorizer(AuthBackend):
         if "bearer" in challenges and challenges["bearer"].parameters.get("realm"):
             self._challenge = challenges["bearer"]
             return f"Bearer {self._fetch(scope, refused)}"
-        if "basic" in challenges and self._credential is not None and self._credential.password:
+        if "basic" in challenges and self.credential is not None and self.credential.password:
             self._challenge = challenges["basic"]
-            return self._credential.basic if refused != self._credential.basic else None
+            return self.credential.basic if refused != self.credential.basic else None
         return None
 
     def _valid(self, scope: str) -> _Token | None:
@@ -107,7 +125,8 @@ class Authorizer(AuthBackend):
             token = self._valid(scope)
             if token is None or f"Bearer {token.value}" == refused:
                 token = self._request(scope)
-                self._tokens[scope] = token
+                with self._lock:
+                    self._tokens[scope] = token
             return token.value
 
     def _request(self, scope: str) -> _Token:
@@ -120,7 +139,7 @@ class Authorizer(AuthBackend):
         except RegistryError as error:
             raise AuthError(error.found, wanted=error.wanted, where=error.where) from None
         fields = {"service": parameters["service"]} if parameters.get("service") else {}
-        credential = self._credential
+        credential = self.credential
         shown = redacted(realm)
         try:
             if credential is not None and credential.identity_token:
@@ -136,19 +155,22 @@ class Authorizer(AuthBackend):
 
     def _send(self, method: str, url: str, **arguments: Any) -> requests.Response:
         return self.session.request(
-            method, url, timeout=_SECONDS, allow_redirects=False, verify=self._verify, stream=True, **arguments
+            method, url, timeout=_SECONDS, allow_redirects=False, stream=True, **self._reach(url), **arguments
         )
 
     def _read(self, answer: requests.Response, where: str, scope: str) -> _Token:
-        with answer:
-            raw = answer.raw.read(_ANSWER_LIMIT + 1, decode_content=True)
+        try:
+            with answer:
+                raw = answer.raw.read(_ANSWER_LIMIT + 1, decode_content=False)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise AuthError(f"an answer that breaks off ({type(error).__name__})", where=where) from None
         if answer.status_code in (401, 403):
             who = (
-                f"the credentials from {self._credential.origin or 'the caller'}"
-                if self._credential
+                f"the credentials from {self.credential.origin or 'the caller'}"
+                if self.credential
                 else "no credentials"
             )
-            hint = "Log in again, or give the token the right to it." if self._credential else "Log in: ocibuild login."
+            hint = "Log in again, or give the token the right to it." if self.credential else "Log in: ocibuild login."
             raise AuthError(f"{who} refused for {scope}", where=where, hint=hint, status=answer.status_code)
         try:
             fields = json.loads(raw) if answer.status_code == 200 and len(raw) <= _ANSWER_LIMIT else {}  # noqa: PLR2004
@@ -158,8 +180,8 @@ class Authorizer(AuthBackend):
             value, life = None, 60
         if not isinstance(value, str) or not re.fullmatch(r"[\x21-\x7e]+", value):
             raise AuthError(f"an answer without a token ({answer.status_code})", where=where, status=answer.status_code)
-        seconds = float(life) if isinstance(life, int | float) and life > 0 else 60.0
-        return _Token(value, time.monotonic() + max(1.0, min(seconds, _LONGEST_LIFE) - _MARGIN))
+        seconds = min(life, _LONGEST_LIFE) if isinstance(life, int | float) and life > 0 else 60.0
+        return _Token(value, time.monotonic() + max(1.0, seconds - _MARGIN))
 
 
 def parse_challenges(header: str) -> list[Challenge]:
@@ -174,6 +196,8 @@ def parse_challenges(header: str) -> list[Challenge]:
     header = header[:8192]
     while at < len(header) and (scheme := _SCHEME.match(header, at)):
         at = scheme.end()
+        if token68 := _TOKEN68.match(header, at):
+            at = token68.end()
         parameters: dict[str, str] = {}
         while parameter := _PARAMETER.match(header, at):
             value = parameter[3] if parameter[2] is None else re.sub(r"\\(.)", r"\1", parameter[2])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
@@ -16,6 +17,7 @@ from requests.adapters import HTTPAdapter
 from ocibuild.errors import AuthError, NotFoundError, RegistryError
 
 from .auth import Authorizer
+from .closed import closed
 from .credentials import Credential
 from .origin import Origin, check_target, join, redacted
 from .retry import Patience, is_temporary, wanted_wait
@@ -62,11 +64,10 @@ class RegistryClient(oras.provider.Registry):
         patience: float = PATIENCE,
         connections: int = 8,
     ) -> None:
-        scheme = "https"
-        if plain_http or (plain_http is None and Origin.of(f"https://{host}").is_loopback):
-            scheme = "http"
+        is_plain = Origin.of_host(host).is_loopback if plain_http is None else plain_http
+        scheme = "http" if is_plain else "https"
         super().__init__(host, insecure=scheme == "http", tls_verify=ca_file or True)
-        self.origin = Origin.of(f"{scheme}://{host}")
+        self.origin = Origin.of_host(host, scheme)
         self.base = f"{scheme}://{host}"
         self.patience = patience
         self.requests_sent = 0
@@ -74,13 +75,17 @@ class RegistryClient(oras.provider.Registry):
         self._count_lock = threading.Lock()
         # Without an `auth` of its own a session takes what ~/.netrc says, in place of any header.
         self.session.auth = _unchanged
+        # Redirects are followed by `_redirected` alone; requests would look at them even so.
+        self.session.get_redirect_target = _nowhere
         # Not the session's: it would be shown to every origin.
         self._certificate = client_certificate
         self.session.headers.update({"User-Agent": "ocibuild", "Accept-Encoding": "identity"})
-        adapter = _Adapter(pool_connections=4, pool_maxsize=connections, max_retries=0)
+        # What the system trusts counts besides what requests brings along: private registries live by it.
+        context = ssl.create_default_context() if scheme == "https" and ca_file is None else None
+        adapter = _Adapter(context, connections)
         self.session.mount("https://", adapter)
         self.session.mount("http://", adapter)
-        self.auth = Authorizer(self.origin, credential, self.session, ca_file or True)
+        self.auth = Authorizer(self.origin, credential, self.session, self.reach)
 
     def do_request(
         self,
@@ -96,7 +101,19 @@ class RegistryClient(oras.provider.Registry):
             raise RegistryError("a request that writes JSON of its own", wanted="bytes", where=redacted(url))
         kept = {key: value for key, value in (headers or {}).items() if key.lower() != "authorization"}
         scope = _scope_of(url, "pull" if method in ("GET", "HEAD") else "pull,push")
-        return self.send(method, url, scope=scope, body=data, headers=kept, stream=stream)
+        accept = (404,) if method == "HEAD" else ()
+        return self.send(method, url, scope=scope, body=data, headers=kept, stream=stream, accept=accept)
+
+    delete_tag = closed("it deletes the manifest, with every tag that names it", "the registry's own interface")
+    delete_tags = delete_tag
+    download_blob = closed("it writes a file without verifying it", "RegistryStore.fetch")
+    get_manifest = closed("it hands on what is not verified", "RegistryStore.resolve and fetch")
+    login = closed("it writes the password where everyone may read it", "store_credential")
+    logout = login
+    pull = closed("it verifies nothing, and unpacks whatever comes", "copy and unpack")
+    push = closed("it writes manifests of its own", "copy")
+    set_header = closed("it would be sent to every origin", "credentials")
+    upload_manifest = closed("it writes the manifest anew, with another digest", "RegistryStore.push")
 
     def send(
         self,
@@ -208,16 +225,20 @@ class RegistryClient(oras.provider.Registry):
                 stream=True,
                 timeout=TIMEOUT,
                 allow_redirects=False,
-                verify=self._tls_verify,
-                cert=self._certificate if Origin.of(url) == self.origin else None,
+                **self.reach(url),
             )
         return answer
+
+    def reach(self, url: str) -> dict[str, Any]:
+        """How a URL is reached: what to trust there and, at the registry's own origin only, the client certificate."""
+        is_own = Origin.of(url) == self.origin
+        return {"verify": self._tls_verify, "cert": self._certificate if is_own else None}
 
     def _refused(self, method: str, url: str, answer: Answer, raw: bytes) -> RegistryError:
         status = answer.status_code
         wait = wanted_wait(answer.headers.get("Retry-After"), raw)
-        said = self.scrubbed(_said(raw))
-        found = f"{status} {answer.reason or ''}".strip() + (f": {said}" if said else "")
+        said = _printable(self.scrubbed(_said(raw)))
+        found = f"{status} {_printable(self.scrubbed(answer.reason or ''))}".strip() + (f": {said}" if said else "")
         where = f"{method} {redacted(url)}"
         if status in (401, 403):
             is_limit = is_temporary(status, raw)
@@ -227,7 +248,7 @@ class RegistryClient(oras.provider.Registry):
         return RegistryError(found, where=where, status=status, retry_after=wait)
 
     def _auth_hint(self, status: int) -> str:
-        credential = self.auth._credential  # noqa: SLF001 - the other half of this class
+        credential = self.auth.credential
         if credential is None:
             return "Log in: ocibuild login."
         if self.origin.host == "ghcr.io" and status == 403:  # noqa: PLR2004
@@ -235,10 +256,18 @@ class RegistryClient(oras.provider.Registry):
         return f"The credentials came from {credential.origin or 'the caller'}."
 
     def _unreachable(self, method: str, url: str, error: Exception) -> RegistryError:
-        kind = "no answer in time" if isinstance(error, requests.Timeout) else "the connection failed"
+        reason = getattr(error.args[0], "reason", None) if error.args else None
+        kind, hint = "the connection broke", ""
         if isinstance(error, requests.exceptions.SSLError):
-            kind = "the TLS connection failed: its certificate is not trusted, or it speaks no TLS"
-        return RegistryError(f"{kind} ({type(error).__name__})", where=f"{method} {redacted(url)}")
+            kind = "a certificate that is not trusted" if "CERTIFICATE_VERIFY" in str(error) else "no TLS that we speak"
+            hint = "Name the certificates to trust with --ca-file, or say --plain-http where there is no TLS."
+        elif isinstance(error, requests.Timeout):
+            kind = "no answer in time"
+        elif isinstance(reason, urllib3.exceptions.NameResolutionError):
+            kind = "the name of its host is not known"
+        elif isinstance(reason, urllib3.exceptions.NewConnectionError):
+            kind = "no connection to it"
+        return RegistryError(f"{kind} ({type(reason or error).__name__})", where=f"{method} {redacted(url)}", hint=hint)
 
     def new_patience(self) -> Patience:
         """How long failures are borne now; less as long as the registry has never answered."""
@@ -278,16 +307,27 @@ def _consume(answer: Answer, *, must_be_whole: bool) -> bytes:
             if must_be_whole:
                 raise
             content = b""  # a status that is none of those wanted needs no content
+    if len(content) > ANSWER_LIMIT and must_be_whole:
+        raise RegistryError(
+            f"an answer of more than {ANSWER_LIMIT} bytes", where=redacted(answer.url), status=answer.status_code
+        )
     answer._content = content  # noqa: SLF001
     answer._content_consumed = True  # noqa: SLF001
     return content
 
 
 class _Adapter(HTTPAdapter):
-    """A pool that sends files in large blocks."""
+    """A pool that sends files in large blocks, and trusts what a context trusts."""
 
-    def init_poolmanager(self, *arguments: Any, **keywords: Any) -> None:
-        super().init_poolmanager(*arguments, blocksize=_BLOCK, **keywords)
+    def __init__(self, context: ssl.SSLContext | None, connections: int) -> None:
+        self._trusted: dict[str, Any] = {} if context is None else {"ssl_context": context}
+        super().__init__(pool_connections=4, pool_maxsize=connections, max_retries=0)
+
+    def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **keywords: Any) -> None:
+        super().init_poolmanager(connections, maxsize, block, blocksize=_BLOCK, **self._trusted, **keywords)
+
+    def proxy_manager_for(self, proxy: str, **keywords: Any) -> Any:
+        return super().proxy_manager_for(proxy, **self._trusted, **keywords)
 
 
 class _Sized:
@@ -306,6 +346,10 @@ class _Sized:
     def read(self, size: int = -1) -> bytes:
         data: bytes = self._stream.read(size)
         return data
+
+
+def _nowhere(_answer: Answer) -> None:
+    return None
 
 
 def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
@@ -328,6 +372,10 @@ def _said(raw: bytes) -> str:
             f"{item.get('code', '')} {item.get('message', '')}".strip() for item in errors if isinstance(item, dict)
         ]
     except (ValueError, KeyError, TypeError, RecursionError):
-        texts = [raw[:200].decode(errors="replace").strip()]
-    text = "; ".join(text for text in texts if text)[:300]
-    return "".join(character if character.isprintable() else " " for character in text)
+        texts = [raw.decode(errors="replace").strip()]
+    return "; ".join(text for text in texts if text)
+
+
+def _printable(text: str) -> str:
+    """What a registry says, fit for one line. Cut only once its secrets are out: half of one would not be found."""
+    return "".join(character if character.isprintable() else " " for character in text[:300]).strip()

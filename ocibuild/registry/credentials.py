@@ -6,7 +6,6 @@ In this order: what is given, Docker's configuration, podman's, then GITHUB_TOKE
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import os
 import re
@@ -15,7 +14,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 from ocibuild.errors import AuthError
 
@@ -43,6 +42,12 @@ class Credential:
     identity_token: str = field(default="", repr=False)
     origin: str = ""
 
+    def __post_init__(self) -> None:
+        try:
+            f"{self.username}{self.password}{self.identity_token}".encode()
+        except UnicodeEncodeError:
+            raise AuthError("a credential with characters that no header can hold", where=self.origin) from None
+
     @property
     def basic(self) -> str:
         """The value of a Basic `Authorization` header (RFC 7617)."""
@@ -51,7 +56,11 @@ class Credential:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must never be seen."""
-        return tuple(item for item in (self.password, self.identity_token) if item)
+        encoded = self.basic.removeprefix("Basic ") if self.password else ""
+        return tuple(item for item in (self.password, self.identity_token, encoded) if item)
+
+    def __reduce__(self) -> Never:
+        raise TypeError("a credential is not to be pickled")
 
 
 def find_credential(
@@ -97,17 +106,24 @@ def store_credential(registry: str, credential: Credential, *, environ: Mapping[
     """
     path = docker_config(os.environ if environ is None else environ)
     config = _load(path) or {}
-    auths = dict(_table(config, "auths"))
-    auths[registry] = {"auth": credential.basic.removeprefix("Basic ")}
+    if not isinstance(config.get("auths", {}), dict):
+        raise AuthError("'auths' that is no table", wanted="a JSON object", where=path)
+    entry = {"auth": credential.basic.removeprefix("Basic ")}
+    if credential.identity_token:
+        entry["identitytoken"] = credential.identity_token
+    auths = {**config.get("auths", {}), registry: entry}
+    # A link stays one: what it leads to is replaced.
+    target = os.path.realpath(path)
+    if os.path.islink(target):
+        raise AuthError("cannot be written: a link to itself", where=path)
     raw = json.dumps({**config, "auths": auths}, indent=2).encode() + b"\n"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle, name = tempfile.mkstemp(prefix=".config-", dir=path.parent)  # mode 0600
+        os.makedirs(os.path.dirname(target), exist_ok=True, mode=0o700)
+        handle, name = tempfile.mkstemp(prefix=".config-", dir=os.path.dirname(target))  # mode 0600
         try:
             with open(handle, "wb") as stream:
                 stream.write(raw)
-            # A link stays one: what it leads to is replaced.
-            os.replace(name, path.resolve())
+            os.replace(name, target)
         except BaseException:
             os.unlink(name)
             raise
@@ -180,7 +196,7 @@ def _in_entry(entry: dict[str, Any], path: Path) -> Credential | None:
     if isinstance(auth, str) and auth:
         try:
             decoded = base64.b64decode(auth, validate=True).decode().rstrip("\0")
-        except (binascii.Error, UnicodeDecodeError):
+        except ValueError:  # not base64, not ASCII, not UTF-8
             raise AuthError("a damaged credential", where=path, hint="Log in again.") from None
         username, _, password = decoded.partition(":")
     if isinstance(token, str) and token:

@@ -90,7 +90,7 @@ class BlobReader(PullStream):
         while left:
             data: Any = self._answer.raw.read(min(left, 256 * 1024), decode_content=False)
             if not data:
-                raise EOFError
+                raise urllib3.exceptions.ProtocolError("ended early")
             left -= len(data)
 
     def _break(self, error: Exception) -> None:

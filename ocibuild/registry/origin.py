@@ -12,7 +12,12 @@ from ocibuild.errors import RegistryError
 __all__ = ["Origin", "check_target", "join", "redacted"]
 
 _PORTS = {"http": 80, "https": 443}
-_METADATA = ("metadata.google.internal",)
+_LABEL = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_URL = re.compile(
+    rf"(https?)://(\[[0-9a-f:.]+\]|{_LABEL}(?:\.{_LABEL})*\.?)(?::([0-9]{{0,5}}))?(?=[/?#]|$)", re.IGNORECASE | re.ASCII
+)
+_ODD = re.compile(r"[\x00-\x20\x7f-\xa0\\]")
+_LAST_PORT = 65535
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +33,31 @@ class Origin:
         """The origin of a URL.
 
         Raises:
-            RegistryError: It is not an http or https URL with a host, or names a user.
+            RegistryError: It is not an http or https URL with a plain host, or names a user.
 
         Example:
             >>> Origin.of("https://ghcr.io/v2/") == Origin.of("https://GHCR.io:443/token")
             True
         """
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError:
-            parts, port = urlsplit(""), None
-        if parts.scheme not in _PORTS or not parts.hostname or parts.username is not None:
+        # Stricter than any URL parser, so that none can read another host in it than this.
+        match = None if _ODD.search(url) else _URL.match(url)
+        if match is None:
             raise RegistryError(f"the URL {redacted(url)!r}", wanted="https and a host")
-        return cls(parts.scheme, parts.hostname.lower().rstrip("."), port or _PORTS[parts.scheme])
+        scheme, host, port = match[1].lower(), match[2].lower(), int(match[3] or _PORTS[match[1].lower()])
+        if not 0 < port <= _LAST_PORT or (host.startswith("[") and not _is_address(host[1:-1])):
+            raise RegistryError(f"the URL {redacted(url)!r}", wanted="https and a host")
+        return cls(scheme, host.strip("[]").rstrip("."), port)
+
+    @classmethod
+    def of_host(cls, host: str, scheme: str = "https") -> Origin:
+        """The origin of a host, with its port or without.
+
+        Raises:
+            RegistryError: It is more than a host, or none.
+        """
+        if re.search(r"[/?#]", host):
+            raise RegistryError(f"the registry {redacted(host)!r}", wanted="a host, perhaps with its port")
+        return cls.of(f"{scheme}://{host}")
 
     @property
     def is_loopback(self) -> bool:
@@ -97,8 +113,23 @@ def check_target(url: str, registry: Origin, *, what: str) -> Origin:
 
 
 def join(base: str, link: str) -> str:
-    """A link that may be relative, as a URL."""
-    return urljoin(base, link)
+    """A link that may be relative, as a URL.
+
+    Raises:
+        RegistryError: It is none.
+    """
+    try:
+        return urljoin(base, link)
+    except ValueError:
+        raise RegistryError(f"the link {redacted(link)!r}", wanted="a URL", where=redacted(base)) from None
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def redacted(url: str) -> str:

@@ -15,8 +15,10 @@ __all__ = ["Patience", "is_temporary", "wanted_wait"]
 _STATUSES = frozenset({408, 429, 500, 502, 503, 504})
 _FIRST_WAIT = 0.25
 _LONGEST_WAIT = 16.0
-_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_IN_BODY = re.compile(r"retry-after:\s*([0-9.]{1,20})\s*(ns|us|µs|ms|s|m|h)", re.IGNORECASE)
+_MOST_DOUBLINGS = 10
+# Go writes the micro sign; some write the Greek letter.
+_UNITS = {"ns": 1e-9, "us": 1e-6, "\xb5s": 1e-6, "\u03bcs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+_IN_BODY = re.compile(rf"retry-after:\s*([0-9.]{{1,20}})\s*({'|'.join(_UNITS)})")
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ class Patience:
         now = time.monotonic()
         if self._until is None:
             self._until = now + self.seconds
-        backoff = min(_LONGEST_WAIT, _FIRST_WAIT * 2**self._tries)
+        backoff = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(self._tries, _MOST_DOUBLINGS))
         self._tries += 1
         # Clients that failed together must not come back together.
         pause = max(wanted, random.uniform(backoff / 2, backoff))  # noqa: S311 - no secret
@@ -65,15 +67,15 @@ def wanted_wait(header: str | None, body: bytes, *, now: datetime | None = None)
         (3.0, 0.25)
     """
     if header:
-        if header.strip().isdigit() and len(header) < 10:  # noqa: PLR2004 - a number, not an attack
+        if re.fullmatch(r"\s*[0-9]{1,9}\s*", header, re.ASCII):
             return float(header)
         try:
             moment = parsedate_to_datetime(header)
-        except ValueError:
+            return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds()) if moment.tzinfo else 0.0
+        except (ValueError, OverflowError, TypeError):
             return 0.0
-        return max(0.0, (moment - (now or datetime.now(UTC))).total_seconds()) if moment.tzinfo else 0.0
-    found = _IN_BODY.search(body.decode(errors="replace"))
+    found = _IN_BODY.search(body.decode(errors="replace").lower())
     try:
-        return float(found[1]) * _UNITS[found[2].lower()] if found else 0.0
+        return float(found[1]) * _UNITS[found[2]] if found else 0.0
     except ValueError:
         return 0.0

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 from urllib.parse import quote
 
-from ocibuild.errors import DigestMismatchError, DocumentError, NotFoundError, RegistryError
+from ocibuild.errors import DigestMismatchError, DocumentError, NotFoundError, RegistryError, UsageError
 from ocibuild.layer.stream import drain
 from ocibuild.oci import Descriptor, Digest, Reference
 from ocibuild.oci.canonical import DOCUMENT_LIMIT
@@ -193,7 +193,7 @@ class RegistryStore:
         """Every tag and what it names, sorted. One request a tag."""
         found = {}
         for name in self.tag_names():
-            with contextlib.suppress(NotFoundError, DocumentError):
+            with contextlib.suppress(NotFoundError, DocumentError, UsageError):  # also what no tag can be called
                 found[name] = self.resolve(name)
         return found
 
@@ -201,15 +201,17 @@ class RegistryStore:
         """The names of all tags, sorted. A repository that is not there has none."""
         found: set[str] = set()
         url = f"{self.client.base}/v2/{self.repository}/tags/list"
-        for _ in range(_PAGES):
-            answer = self.client.send("GET", url, scope=self._scope("pull"), accept=(404,))
+        for page in range(_PAGES):
+            answer = self.client.send("GET", url, scope=self._scope("pull"), accept=() if page else (404,))
             if answer.status_code == 404:  # noqa: PLR2004
                 return []
             try:
                 names = answer.json().get("tags") or []
-                found.update(name for name in names if isinstance(name, str))
-            except (ValueError, AttributeError, TypeError):
-                raise RegistryError("a list of tags that is none", where=str(self)) from None
+            except (ValueError, AttributeError, RecursionError):
+                names = None
+            if not isinstance(names, list):
+                raise RegistryError("a list of tags that is none", where=self)
+            found.update(name for name in names if isinstance(name, str))
             link = answer.links.get("next", {}).get("url")
             following = join(url, link) if link else ""
             if not names or not following or following == url:
