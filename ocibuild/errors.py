@@ -166,7 +166,8 @@ class LayoutError(StoreError):
 class RegistryError(OcibuildError):
     """A registry that refuses, answers nonsense, or does not answer.
 
-    `status` is the HTTP status of its answer, 0 for none; `retry_after` the seconds for which it asks to be left alone.
+    `status` is the HTTP status of its answer, 0 for none; `is_temporary` tells that the same may succeed later, and
+    `retry_after` after how many seconds, where the registry says so.
     """
 
     exit_code = 8
@@ -180,10 +181,12 @@ class RegistryError(OcibuildError):
         hint: str = "",
         status: int = 0,
         retry_after: float = 0.0,
+        is_temporary: bool = False,
     ) -> None:
         super().__init__(found, wanted=wanted, where=where, hint=hint)
         self.status = status
         self.retry_after = retry_after
+        self.is_temporary = is_temporary
 
 
 class AuthError(RegistryError):

@@ -8,7 +8,7 @@ import sys
 from ocibuild.errors import UsageError
 from ocibuild.locations import RegistryOptions
 
-__all__ = ["add_registry_options", "registry_options"]
+__all__ = ["add_connection_options", "add_registry_options", "read_password", "registry_options"]
 
 _PASSWORD_LIMIT = 64 * 1024
 
@@ -17,25 +17,30 @@ def add_registry_options(parser: argparse.ArgumentParser) -> None:
     """The arguments that say how a registry is reached."""
     parser.add_argument("--username", metavar="NAME", help="in place of stored credentials; needs --password-stdin")
     parser.add_argument("--password-stdin", action="store_true", help="read the password or token from standard input")
+    add_connection_options(parser)
+
+
+def add_connection_options(parser: argparse.ArgumentParser) -> None:
+    """Those that say how to connect."""
     parser.add_argument("--plain-http", action="store_true", help="without TLS (on loopback it needs no saying)")
     parser.add_argument("--ca-file", metavar="FILE", help="certificates to trust, in place of the system's")
     parser.add_argument("--cert", metavar="FILE", help="client certificate; needs --key")
     parser.add_argument("--key", metavar="FILE", help="its key")
 
 
-def registry_options(options: argparse.Namespace) -> RegistryOptions:
-    """What was said.
+def registry_options(options: argparse.Namespace, *, credentials: bool = True) -> RegistryOptions:
+    """What was said; with `credentials=False` of the connection alone.
 
     Raises:
         UsageError: Half of a pair.
     """
-    if (options.username is None) == options.password_stdin:
+    if credentials and (options.username is None) == options.password_stdin:
         raise UsageError("half of --username and --password-stdin", wanted="both")
     if (options.cert is None) != (options.key is None):
         raise UsageError("half of --cert and --key", wanted="both")
     return RegistryOptions(
-        username=options.username,
-        password=read_password() if options.password_stdin else "",
+        username=options.username if credentials else None,
+        password=read_password() if credentials and options.password_stdin else "",
         plain_http=True if options.plain_http else None,
         ca_file=options.ca_file,
         client_certificate=(options.cert, options.key) if options.cert else None,

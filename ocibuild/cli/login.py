@@ -9,7 +9,7 @@ import argparse
 import getpass
 import sys
 
-from ocibuild.cli.access import read_password
+from ocibuild.cli.access import add_connection_options, read_password, registry_options
 from ocibuild.cli.render import print_json, printable
 from ocibuild.errors import UsageError
 
@@ -19,8 +19,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("registry", metavar="REGISTRY", help="the host, with its port")
     parser.add_argument("--username", metavar="NAME", help="the name (asked for on a terminal)")
     parser.add_argument("--password-stdin", action="store_true", help="read the password or token from standard input")
-    parser.add_argument("--plain-http", action="store_true", help="without TLS (on loopback it needs no saying)")
-    parser.add_argument("--ca-file", metavar="FILE", help="certificates to trust, in place of the system's")
+    add_connection_options(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,8 +38,14 @@ def run(options: argparse.Namespace) -> int:
         username = username or input("Username: ")
         password = getpass.getpass("Password: ")
     credential = Credential(username=username, password=password, origin="the command line")
-    plain = True if options.plain_http else None
-    client = RegistryClient(options.registry, credential=credential, plain_http=plain, ca_file=options.ca_file)
+    reached = registry_options(options, credentials=False)
+    client = RegistryClient(
+        options.registry,
+        credential=credential,
+        plain_http=reached.plain_http,
+        ca_file=reached.ca_file,
+        client_certificate=reached.client_certificate,
+    )
     client.ping()
     path = store_credential(options.registry, credential)
     if options.json:

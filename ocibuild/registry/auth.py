@@ -18,7 +18,9 @@ from ocibuild.errors import AuthError, RegistryError
 
 from .closed import closed
 from .credentials import Credential
+from .failure import unreachable
 from .origin import Origin, check_target, redacted
+from .retry import is_temporary, wanted_wait
 
 __all__ = ["Authorizer", "Challenge", "parse_challenges"]
 
@@ -66,6 +68,7 @@ class Authorizer(AuthBackend):
         self._registry, self._reach = registry, reach
         self._challenge: Challenge | None = None
         self._tokens: dict[str, _Token] = {}
+        self._denied: dict[str, AuthError] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -121,9 +124,13 @@ class Authorizer(AuthBackend):
     def _fetch(self, scope: str, refused: str | None) -> str:
         with self._lock:
             lock = self._locks.setdefault(scope, threading.Lock())
+            before = self._denied.get(scope)
         with lock:  # several threads want the same one: the first asks
             token = self._valid(scope)
             if token is None or f"Bearer {token.value}" == refused:
+                denied = self._denied.get(scope)
+                if denied is not None and denied is not before:  # it would be asked once more what it just refused
+                    raise AuthError(denied.found, where=denied.where, hint=denied.hint, status=denied.status)
                 token = self._request(scope)
                 with self._lock:
                     self._tokens[scope] = token
@@ -150,7 +157,10 @@ class Authorizer(AuthBackend):
                 headers = {"Authorization": credential.basic} if credential else {}
                 answer = self._send("GET", realm, params={**fields, "scope": scope.split()}, headers=headers)
         except requests.RequestException as error:
-            raise AuthError(f"no answer ({type(error).__name__})", wanted="a token", where=shown) from None
+            failure = unreachable("GET", realm, error)
+            raise AuthError(
+                failure.found, wanted="a token", where=shown, hint=failure.hint, is_temporary=failure.is_temporary
+            ) from None
         return self._read(answer, shown, scope)
 
     def _send(self, method: str, url: str, **arguments: Any) -> requests.Response:
@@ -163,7 +173,17 @@ class Authorizer(AuthBackend):
             with answer:
                 raw = answer.raw.read(_ANSWER_LIMIT + 1, decode_content=False)
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise AuthError(f"an answer that breaks off ({type(error).__name__})", where=where) from None
+            found = f"an answer that breaks off ({type(error).__name__})"
+            raise AuthError(found, where=where, is_temporary=True) from None
+        wait = wanted_wait(answer.headers.get("Retry-After"), raw)
+        if is_temporary(answer.status_code, raw):
+            raise AuthError(
+                f"{answer.status_code} in place of a token",
+                where=where,
+                status=answer.status_code,
+                retry_after=wait,
+                is_temporary=True,
+            )
         if answer.status_code in (401, 403):
             who = (
                 f"the credentials from {self.credential.origin or 'the caller'}"
@@ -171,7 +191,9 @@ class Authorizer(AuthBackend):
                 else "no credentials"
             )
             hint = "Log in again, or give the token the right to it." if self.credential else "Log in: ocibuild login."
-            raise AuthError(f"{who} refused for {scope}", where=where, hint=hint, status=answer.status_code)
+            found = f"{who} refused for {scope}"
+            self._denied[scope] = AuthError(found, where=where, hint=hint, status=answer.status_code)
+            raise self._denied[scope]
         try:
             fields = json.loads(raw) if answer.status_code == 200 and len(raw) <= _ANSWER_LIMIT else {}  # noqa: PLR2004
             value = fields.get("token") or fields.get("access_token")

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from typing import IO, BinaryIO
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from ocibuild.errors import AuthError, OcibuildError, RegistryError
+from ocibuild.errors import OcibuildError, RegistryError
 from ocibuild.layer.stream import PullStream
 from ocibuild.oci import Descriptor
 
 from .client import Answer, RegistryClient
 from .origin import check_target, join, redacted
-from .retry import is_temporary
 
 __all__ = ["CHUNK", "Upload"]
 
@@ -123,7 +122,7 @@ class Upload:
         start, end = session.offset, min(session.offset + CHUNK, self.descriptor.size)
         answer = self._send("PATCH", session.location, start, end, {"Content-Range": f"{start}-{end - 1}"})
         session.location = self._location(answer, session.location)
-        received = _received(answer, end)
+        received = end if "Range" not in answer.headers else _received(answer) or 0
         if not start < received <= end:
             where = redacted(session.location)
             raise RegistryError(
@@ -135,8 +134,8 @@ class Upload:
         """The session as the registry knows it; None when a new one must begin."""
         if session is not None:
             answer = self._ask("GET", session.location, accept=_REFUSALS)
-            offset = _received(answer, 0)
-            if answer.status_code < 400 and offset <= self.descriptor.size:  # noqa: PLR2004
+            offset = _received(answer)
+            if answer.status_code < 400 and offset is not None and offset <= self.descriptor.size:  # noqa: PLR2004
                 has_moved = answer.headers.get("Location")
                 return _Session(self._location(answer, session.location) if has_moved else session.location, offset)
         # A session ends when its blob is complete; the answer that said so may be lost.
@@ -147,9 +146,7 @@ class Upload:
         if self._content_error is not None:
             raise self._content_error from None
         status = error.status
-        # A 403 that is no AuthError is a rate limit.
-        is_passing = not isinstance(error, AuthError) and (status in (0, 403) or is_temporary(status, b""))
-        may_go_on = is_passing or status in _LOST or (status == _TOO_LARGE and not in_chunks)
+        may_go_on = error.is_temporary or status in _LOST or (status == _TOO_LARGE and not in_chunks)
         if may_go_on and (self.content.seekable() or not self._was_read):
             return
         if session is not None and session.location and status:
@@ -217,12 +214,11 @@ class _Part(PullStream):
         return data
 
 
-def _received(answer: Answer, otherwise: int) -> int:
-    """The bytes that the registry has, by its `Range`; it may be fewer than were sent."""
-    text = answer.headers.get("Range", "")
-    match = _RANGE.fullmatch(text.strip())
+def _received(answer: Answer) -> int | None:
+    """The bytes that the registry has, by its `Range`; it may be fewer than were sent. None when that does not tell."""
+    match = _RANGE.fullmatch(answer.headers.get("Range", "").strip())
     # `0-0` is what registries say for nothing, and for one byte.
-    return otherwise if match is None else (int(match[1]) + 1 if match[1] != "0" else 0)
+    return None if match is None or match[1] == "0" else int(match[1]) + 1
 
 
 def _with_digest(location: str, digest: str) -> str:
