@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from ocibuild.errors import UsageError
-from ocibuild.locations import RegistryOptions
+
+if TYPE_CHECKING:
+    from ocibuild.locations import RegistryOptions
 
 __all__ = ["add_connection_options", "add_registry_options", "read_password", "registry_options"]
 
@@ -34,6 +37,8 @@ def registry_options(options: argparse.Namespace, *, credentials: bool = True) -
     Raises:
         UsageError: Half of a pair.
     """
+    from ocibuild.locations import RegistryOptions
+
     if credentials and (options.username is None) == options.password_stdin:
         raise UsageError("half of --username and --password-stdin", wanted="both")
     if (options.cert is None) != (options.key is None):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
 from ocibuild.cli.access import add_registry_options, registry_options
 from ocibuild.cli.progress import blob_progress
@@ -44,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("a digest in the destination", wanted="a tag", where=place)
     tags = [name] if name else _names(artifact, origin)
     total = sum(item.size for item in walk(artifact.source, artifact.root)) if sys.stderr.isatty() else 0
-    with open_store(place, registry=access) as store:
+    with open_store(place, registry=replace(access, mount_from=_own_repository(origin, place))) as store:
         is_remote = any(isinstance(end, RemoteStore) for end in (store, artifact.source))
         outcome = getattr(store, "outcome", None)
         with blob_progress("copying", total, has_lines=is_remote, outcome=outcome) as shown:
@@ -58,6 +59,15 @@ def run(options: argparse.Namespace) -> int:
                 on_done=shown.done,
             )
     return _show(options, copied.digest, tags)
+
+
+def _own_repository(origin: Location, place: Location) -> tuple[str, ...]:
+    """The repository that has the blobs, where it is one of the registry that is copied to."""
+    if origin.transport != "docker" or place.transport != "docker":
+        return ()
+    source, destination = Reference.parse(origin.path), Reference.parse(place.path)
+    is_other = source.registry == destination.registry and source.repository != destination.repository
+    return (source.repository,) if is_other else ()
 
 
 def _tag(place: Location) -> str | None:

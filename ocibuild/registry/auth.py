@@ -108,13 +108,23 @@ class Authorizer(AuthBackend):
         Raises:
             AuthError: The token service refuses, or the challenge leads where no secret may go.
         """
+        challenge = self.learn(header)
+        if challenge is None:
+            return None
+        if challenge.scheme == "bearer":
+            return f"Bearer {self._fetch(scope, refused)}"
+        basic = self.credential.basic if self.credential else None
+        return basic if refused != basic else None
+
+    def learn(self, header: str) -> Challenge | None:
+        """Keep what a `WWW-Authenticate` asks for, if it can be answered."""
         challenges = {item.scheme: item for item in parse_challenges(header)}
         if "bearer" in challenges and challenges["bearer"].parameters.get("realm"):
             self._challenge = challenges["bearer"]
-            return f"Bearer {self._fetch(scope, refused)}"
+            return self._challenge
         if "basic" in challenges and self.credential is not None and self.credential.password:
             self._challenge = challenges["basic"]
-            return self.credential.basic if refused != self.credential.basic else None
+            return self._challenge
         return None
 
     def _valid(self, scope: str) -> _Token | None:

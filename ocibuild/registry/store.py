@@ -7,7 +7,7 @@ import hashlib
 import io
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from types import TracebackType
@@ -24,6 +24,7 @@ from ocibuild.store.verify import verifying
 
 from .client import Answer, RegistryClient
 from .download import BlobReader
+from .early import EarlyAnswer
 from .origin import join
 from .referrers import add_to_fallback, fallback_tag, read_referrers
 from .upload import Upload
@@ -61,6 +62,7 @@ class RegistryStore:
         self.mount_from = tuple(mount_from)
         self.outcome: dict[Digest, str] = {}
         self._missing: set[Digest] = set()
+        self._learned: dict[str, Digest | None] = {}
         self._documents: dict[Digest, bytes] = {}
         self._lock = threading.Lock()
 
@@ -91,16 +93,26 @@ class RegistryStore:
         Raises:
             RegistryError: It does not answer.
         """
-        wanted = list(dict.fromkeys(names))
+        known = dict(self._learned)
+        wanted = [name for name in dict.fromkeys(names) if name not in known]
         if len(wanted) == 1:
-            found = [self._find(wanted[0])]
-        else:
+            known[wanted[0]] = self._find(wanted[0])
+        elif wanted:
             with ThreadPoolExecutor(self.transfers, thread_name_prefix="ocibuild-find") as pool:
-                found = list(pool.map(self._find, wanted))
-        self._missing.update(
-            Digest(name) for name, digest in zip(wanted, found, strict=True) if digest is None and Digest.is_valid(name)
-        )
-        return {name: digest for name, digest in zip(wanted, found, strict=True) if digest is not None}
+                known |= zip(wanted, pool.map(self._find, wanted), strict=True)
+        self._missing.update(Digest(name) for name, digest in known.items() if digest is None and Digest.is_valid(name))
+        return {name: digest for name, digest in known.items() if digest is not None}
+
+    def learn(self, answers: Mapping[str, EarlyAnswer]) -> None:
+        """Take what was answered early, so that it is not asked again."""
+        for name, answer in answers.items():
+            if answer.challenge:
+                self.client.auth.learn(answer.challenge)
+            elif answer.digest is not None:
+                self._learned[name] = answer.digest
+                self._note(answer.digest, "there")
+            elif self.client.auth.credential is None:  # a stranger may not be told what there is
+                self._learned[name] = None
 
     def _find(self, name: str) -> Digest | None:
         answer = self._send("HEAD", f"manifests/{quote(name, safe=':')}", "pull", accept=(404,), headers=_ACCEPTED)

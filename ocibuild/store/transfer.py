@@ -150,9 +150,9 @@ class _Transfer:
         (self._push if self.is_remote else self.move)(descriptor)
 
     def _push(self, descriptor: Descriptor) -> None:
-        with self.source.fetch(descriptor) as stream:
-            counted = _Counted(stream, descriptor, self.tell)
-            self.store.push(descriptor, io.BufferedReader(counted, _CHUNK))
+        counted = _Counted(self.source, descriptor, self.tell)
+        with io.BufferedReader(counted, _CHUNK) as stream:
+            self.store.push(descriptor, stream)
             # What was mounted was never read.
             self.tell(descriptor, descriptor.size - counted.tell())
         self.done(descriptor)
@@ -171,40 +171,58 @@ def _copy_referrers(transfer: _Transfer, subjects: Sequence[Descriptor]) -> None
     source = transfer.source
     if not hasattr(source, "referrers"):
         raise UsageError("a source that knows no referrers", wanted="an image in a store")
-    seen: set[Digest] = {subject.digest for subject in subjects}
+    copied: set[Digest] = {subject.digest for subject in subjects}
+    asked: set[Digest] = set()
     todo = list(subjects)
     while todo:
-        for referrer in source.referrers(todo.pop()):
-            if referrer.digest in seen:
+        subject = todo.pop()
+        if subject.digest in asked:
+            continue
+        asked.add(subject.digest)
+        for referrer in source.referrers(subject):
+            if referrer.digest in copied:
                 continue
-            if len(seen) > GRAPH_LIMIT:
+            if len(copied) > GRAPH_LIMIT:
                 raise ContentError(f"more than {GRAPH_LIMIT} referrers")
-            seen.add(referrer.digest)
-            transfer.run([referrer])
-            todo.append(referrer)
+            copied.add(referrer.digest)
+            todo += transfer.run([referrer])
 
 
 class _Counted(PullStream):
-    """A reader that tells how far it has come."""
+    """A blob that is fetched when it is first read, and tells how far it has come."""
 
-    def __init__(self, stream: BinaryIO, descriptor: Descriptor, tell: Tell) -> None:
-        self._stream, self._descriptor, self._tell = stream, descriptor, tell
+    def __init__(self, source: Fetcher, descriptor: Descriptor, tell: Tell) -> None:
+        self._source, self._descriptor, self._tell = source, descriptor, tell
+        self._stream: BinaryIO | None = None
         self._at = 0
 
+    @property
+    def _opened(self) -> BinaryIO:
+        if self._stream is None:
+            self._stream = self._source.fetch(self._descriptor)
+        return self._stream
+
     def pull(self, size: int) -> bytes:
-        data = self._stream.read(size)
+        data = self._opened.read(size)
         self._at += len(data)
         self._tell(self._descriptor, len(data))
         return data
 
     def seekable(self) -> bool:
-        return self._stream.seekable()
+        return self._opened.seekable()
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        found = self._stream.seek(offset, whence)
+        if self._stream is None and (offset, whence) == (0, 0):
+            return 0
+        found = self._opened.seek(offset, whence)
         self._tell(self._descriptor, found - self._at)
         self._at = found
         return found
 
     def tell(self) -> int:
         return self._at
+
+    def close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        super().close()

@@ -12,6 +12,7 @@ import http.client
 import importlib.metadata
 import inspect
 import io
+import itertools
 import json
 import re
 import ssl
@@ -36,6 +37,7 @@ from ocibuild.errors import NotFoundError, OcibuildError
 from ocibuild.layer import File, build_layer
 from ocibuild.oci import Descriptor, Digest, Reference
 from ocibuild.registry import Credential, RegistryClient, RegistryStore
+from tests.property.fuzz import REGISTRY, WiredClient, answer
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.registry import registry
 from tests.support.tools import ROOT
@@ -330,6 +332,21 @@ def test_get_tags(gate: Gate, client: RegistryClient, image: Image) -> None:
     assert len(gate.tokens) == 2
     gate.tokens.pop()
     check(gate, client)
+
+
+@pytest.mark.parametrize("link", [b"</v2/o/x/tags/list>", b"<more/list>", b"<https://other.example/v2/>"])
+def test_get_tags_of_a_list_that_does_not_end_or_goes_elsewhere(link: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = WiredClient(answer(b'{"tags":["a"]}', b"Link: " + link + b'; rel="next"'))
+    send, count = client.send, itertools.count()
+
+    def counted(*arguments: Any, **keywords: Any) -> Any:
+        assert next(count) < 2000
+        return send(*arguments, **keywords)
+
+    monkeypatch.setattr(client, "send", counted)
+    with suppress(OcibuildError):
+        client.get_tags(f"{REGISTRY}/o/x")
+    assert {visit.host for visit in client.visits} <= {REGISTRY}
 
 
 def test_blob_exists(gate: Gate, client: RegistryClient, image: Image) -> None:
