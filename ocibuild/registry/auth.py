@@ -21,6 +21,7 @@ from .credentials import Credential
 from .failure import unreachable
 from .origin import Origin, check_target, redacted
 from .retry import is_temporary, wanted_wait
+from .transport import quiet_urls
 
 __all__ = ["Authorizer", "Challenge", "parse_challenges"]
 
@@ -166,17 +167,19 @@ class Authorizer(AuthBackend):
             else:
                 headers = {"Authorization": credential.basic} if credential else {}
                 answer = self._send("GET", realm, params={**fields, "scope": scope.split()}, headers=headers)
+            return self._read(answer, shown, scope)
         except requests.RequestException as error:
             failure = unreachable("GET", realm, error)
-            raise AuthError(
-                failure.found, wanted="a token", where=shown, hint=failure.hint, is_temporary=failure.is_temporary
-            ) from None
-        return self._read(answer, shown, scope)
+        # Not while the other is handled: its text may hold a secret.
+        raise AuthError(
+            failure.found, wanted="a token", where=shown, hint=failure.hint, is_temporary=failure.is_temporary
+        )
 
     def _send(self, method: str, url: str, **arguments: Any) -> requests.Response:
-        return self.session.request(
-            method, url, timeout=_SECONDS, allow_redirects=False, stream=True, **self._reach(url), **arguments
-        )
+        with quiet_urls():
+            return self.session.request(
+                method, url, timeout=_SECONDS, allow_redirects=False, stream=True, **self._reach(url), **arguments
+            )
 
     def _read(self, answer: requests.Response, where: str, scope: str) -> _Token:
         try:

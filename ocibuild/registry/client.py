@@ -18,7 +18,7 @@ from .credentials import Credential
 from .failure import BROKEN, refused, unreachable
 from .origin import Origin, check_target, join, redacted
 from .retry import Patience
-from .transport import Sized, check_certificates, consume, equip
+from .transport import Sized, check_certificates, consume, equip, quiet_urls
 
 __all__ = ["Answer", "RegistryClient"]
 
@@ -165,11 +165,14 @@ class RegistryClient(oras.provider.Registry):
                 with answer:
                     raw = consume(answer, must_be_whole=False)[:_ERROR_LIMIT] if not answer.ok else b""
         except BROKEN as error:
-            raise unreachable(method, url, error) from None
-        failure = refused(method, url, answer, raw, scrub=self.scrubbed, hint=self._auth_hint(answer.status_code))
+            failure = unreachable(method, url, error)
+        else:
+            hint = self._auth_hint(answer.status_code)
+            failure = refused(method, url, answer, raw, scrub=self.scrubbed, hint=hint)
+            failure.is_temporary = failure.is_temporary or answer.ok
         if failure.status == 404:  # noqa: PLR2004
             raise NotFoundError(failure.found, where=failure.where)
-        failure.is_temporary = failure.is_temporary or answer.ok
+        # Not while the other is handled: its text may hold a signature, and would stay in the context of this one.
         raise failure
 
     def _authorised(
@@ -225,6 +228,7 @@ class RegistryClient(oras.provider.Registry):
             data = stack.enter_context(body()) if callable(body) else body
             if length is not None:
                 headers["Content-Length"] = str(length)
+            stack.enter_context(quiet_urls())
             answer: Answer = self.session.request(
                 method,
                 url,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import requests
@@ -14,7 +17,7 @@ from ocibuild.errors import RegistryError, UsageError
 from .failure import BROKEN
 from .origin import redacted
 
-__all__ = ["ANSWER_LIMIT", "Sized", "check_certificates", "consume", "equip"]
+__all__ = ["ANSWER_LIMIT", "Sized", "check_certificates", "consume", "equip", "quiet_urls"]
 
 ANSWER_LIMIT = 8 * 1024 * 1024
 """The most bytes of an answer that is no blob."""
@@ -61,6 +64,35 @@ def check_certificates(ca_file: str | None, client_certificate: tuple[str, str] 
     except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
         said = error.strerror if isinstance(error, FileNotFoundError) else "not in PEM, or a key with a password"
         raise UsageError(f"cannot be used: {said}", wanted="certificates", where=place) from None
+
+
+class _Quiet(threading.local):
+    """Whether the thread is inside a request of ours."""
+
+    value = False
+
+
+_quiet = _Quiet()
+
+
+def _without_queries(record: logging.LogRecord) -> bool:
+    """Take the queries out of what urllib3 logs of our requests: a signature stands there."""
+    if _quiet.value and isinstance(record.args, tuple):
+        record.args = tuple(item.partition("?")[0] if isinstance(item, str) else item for item in record.args)
+    return True
+
+
+@contextmanager
+def quiet_urls() -> Iterator[None]:
+    """While it lasts, urllib3 logs no query of this thread's requests, at any level."""
+    logger = logging.getLogger("urllib3.connectionpool")
+    if _without_queries not in logger.filters:
+        logger.addFilter(_without_queries)
+    _quiet.value = True
+    try:
+        yield
+    finally:
+        _quiet.value = False
 
 
 def consume(answer: requests.Response, *, must_be_whole: bool) -> bytes:

@@ -371,8 +371,8 @@ def wire(client: RegistryClient, *answers: bytes) -> list[Visit]:
             super().init_poolmanager(*arguments, blocksize=16384, **options)
             self.poolmanager.pool_classes_by_scheme = {"http": Pool, "https": SecurePool}
 
-    for scheme in ("http://", "https://"):
-        client.session.mount(scheme, Adapter())
+    for prefix in list(client.session.adapters):
+        client.session.mount(prefix, Adapter())
     return visits
 
 

@@ -879,6 +879,12 @@ def test_a_list_of_tags_that_is_none(body: bytes) -> None:
         listed(answer(body, b"Content-Type: application/json"))
 
 
+def test_a_list_is_read_as_utf_8_whatever_it_says() -> None:
+    """Of the codecs that a header can name some, such as punycode, take hours for a few megabytes."""
+    for charset in (b"punycode", b"utf-16", b"idna", b"none-such"):
+        assert listed(answer(b'{"tags":["a"]}', b"Content-Type: application/json; charset=" + charset)) == ["a"]
+
+
 def test_pages_of_tags_have_an_end() -> None:
     page = answer(b'{"tags":["a"]}', b'Link: <more/list>; rel="next"')
     with pytest.raises(RegistryError, match="more than 1000 pages of tags"):
