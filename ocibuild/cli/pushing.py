@@ -134,7 +134,8 @@ def _tags(
         message(f"{fields['version']} is a pre-release: {', '.join(held)} not moved (--floating moves them)")
     if not found:
         raise UsageError("no tag is left", wanted="one that names the pre-release", hint="Add --tag '{version}'.")
-    return found, [tag for tag in found if _is_exact(tag, fields)]
+    exact = [tag for tag in found if _is_exact(tag, fields)]
+    return [*exact, *(tag for tag in found if tag not in exact)], exact
 
 
 def _is_exact(tag: str, fields: dict[str, str]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 import oras.provider
@@ -32,6 +32,7 @@ FIRST_PATIENCE = 10.0
 """The same, as long as the registry has never answered: its name may be wrong."""
 
 _REDIRECTS = 5
+_PAGES = 1000
 _ERROR_LIMIT = 64 * 1024
 _REDIRECTED = frozenset({301, 302, 303, 307, 308})
 
@@ -167,7 +168,8 @@ class RegistryClient(oras.provider.Registry):
         except BROKEN as error:
             failure = unreachable(method, url, error)
         else:
-            hint = self._auth_hint(answer.status_code)
+            is_own = Origin.of(answer.url) == self.origin  # elsewhere no credential was shown
+            hint = self._auth_hint(answer.status_code) if is_own else ""
             failure = refused(method, url, answer, raw, scrub=self.scrubbed, hint=hint)
             failure.is_temporary = failure.is_temporary or answer.ok
         if failure.status == 404:  # noqa: PLR2004
@@ -275,6 +277,31 @@ class RegistryClient(oras.provider.Registry):
         if Origin.of(url) != self.origin:
             raise RegistryError(f"a list that goes on at {redacted(url)}", wanted="its own origin", where=self.base)
         return url
+
+    def pages(self, url: str, ask: Callable[[str], Answer], *, of: str, limit: int) -> Iterator[Answer]:
+        """The answers of a list that goes on with `Link` (RFC 8288): at its own origin, and not for ever.
+
+        Raises:
+            RegistryError: It goes on elsewhere or in circles, or is longer than the limit.
+        """
+        seen: set[str] = set()
+        while url and url not in seen:
+            if len(seen) == limit:
+                raise RegistryError(f"more than {limit} pages of {of}", where=redacted(url))
+            seen.add(url)
+            answer = ask(url)
+            yield answer
+            link = answer.links.get("next", {}).get("url")
+            following = self.own(join(url, link)) if link else ""
+            if following in seen and following != url:
+                raise RegistryError(f"pages of {of} that go in circles", where=redacted(url))
+            url = following
+
+    def _do_paginated_request(self, url: str, callable: Callable[[Answer], bool]) -> None:  # noqa: A002 - oras's name
+        """What inherited methods page with."""
+        for answer in self.pages(url, self.do_request, of="a list", limit=_PAGES):
+            if not callable(answer):
+                return
 
     def scrubbed(self, text: str) -> str:
         """A text of the registry's without anything that is a secret."""

@@ -8,8 +8,6 @@ from ocibuild.errors import DocumentError, RegistryError
 from ocibuild.oci import Descriptor, Digest, Index, media_types
 from ocibuild.oci.canonical import decode, encode
 
-from .origin import join
-
 if TYPE_CHECKING:
     from .store import RegistryStore
 
@@ -40,19 +38,13 @@ def read_referrers(store: RegistryStore, subject: Descriptor) -> list[Descriptor
     """
     found: dict[Digest, Descriptor] = {}
     url = f"{store.client.base}/v2/{store.repository}/referrers/{subject.digest}"
-    for _ in range(_PAGES):
-        answer = store.get_referrers(url)
+    for answer in store.client.pages(url, store.get_referrers, of="referrers", limit=_PAGES):
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         if answer.status_code != 200 or media_type != media_types.IMAGE_INDEX:  # noqa: PLR2004
             return list(_fallback(store, subject)[0].values())
         page = decode(answer.content, Index, where=str(store))
         found.update((item.digest, item) for item in page.manifests)
-        link = answer.links.get("next", {}).get("url")
-        following = join(url, link) if link else ""
-        if not following or following == url:
-            return list(found.values())
-        url = store.client.own(following)
-    raise RegistryError(f"more than {_PAGES} pages of referrers", where=str(store))
+    return list(found.values())
 
 
 def add_to_fallback(store: RegistryStore, subject: Descriptor, referrer: Descriptor) -> None:

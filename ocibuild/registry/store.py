@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import json
 import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +26,6 @@ from ocibuild.store.verify import verifying
 from .client import Answer, RegistryClient
 from .download import BlobReader
 from .early import EarlyAnswer
-from .origin import join
 from .referrers import add_to_fallback, fallback_tag, read_referrers
 from .upload import Upload
 
@@ -213,23 +213,23 @@ class RegistryStore:
         """The names of all tags, sorted. A repository that is not there has none."""
         found: set[str] = set()
         url = f"{self.client.base}/v2/{self.repository}/tags/list"
-        for page in range(_PAGES):
-            answer = self.client.send("GET", url, scope=self._scope("pull"), accept=() if page else (404,))
+
+        def ask(page: str) -> Answer:
+            return self.client.send("GET", page, scope=self._scope("pull"), accept=(404,) if page == url else ())
+
+        for answer in self.client.pages(url, ask, of="tags", limit=_PAGES):
             if answer.status_code == 404:  # noqa: PLR2004
                 return []
             try:
-                names = answer.json().get("tags") or []
+                names = json.loads(answer.content).get("tags") or []
             except (ValueError, AttributeError, RecursionError):
                 names = None
             if not isinstance(names, list):
                 raise RegistryError("a list of tags that is none", where=self)
             found.update(name for name in names if isinstance(name, str))
-            link = answer.links.get("next", {}).get("url")
-            following = join(url, link) if link else ""
-            if not names or not following or following == url:
-                return sorted(found)
-            url = self.client.own(following)
-        raise RegistryError(f"more than {_PAGES} pages of tags", where=str(self))
+            if not names:
+                break
+        return sorted(found)
 
     def referrers(self, descriptor: Descriptor, *, artifact_type: str | None = None) -> list[Descriptor]:
         """The manifests whose `subject` is the given one, by the API or the fallback tag."""

@@ -79,7 +79,8 @@ class Upload:
                     self._complete(session, in_chunks=is_broken)
             except RegistryError as error:
                 self._raise_unless_bearable(error, session, in_chunks=is_broken)
-                if session is not None and session.offset > furthest:
+                # A byte at a time would be borne for ever.
+                if session is not None and session.offset >= furthest + CHUNK:
                     furthest, patience = session.offset, self.client.new_patience()
                 if not patience.wait(error.retry_after):
                     raise

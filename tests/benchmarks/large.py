@@ -99,6 +99,7 @@ def there_and_back(
             command = [skopeo, "--insecure-policy", "copy", "--quiet", "--preserve-digests", check, source, target]
         else:
             command = [sys.executable, "-m", "ocibuild", "copy", source, target]
+        os.sync()  # what was written before is not for this one to wait for
         found.append(watched(command, environment, layout.parent))
     assert open_artifact(f"oci:{back}:{TAG}").digest == open_artifact(f"oci:{layout}:{TAG}").digest
     shutil.rmtree(back)
