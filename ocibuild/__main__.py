@@ -1,8 +1,6 @@
 """`python -m ocibuild`: the command line."""
 
-import sys
-
-from ocibuild.cli import main
+from ocibuild.cli import entry
 
 if __name__ == "__main__":
-    sys.exit(main())
+    entry()

@@ -6,6 +6,7 @@ Nothing here decides anything: a command reads its arguments, calls the library 
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import importlib
 import io
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from ocibuild.errors import OcibuildError
 
-__all__ = ["main"]
+__all__ = ["entry", "main"]
 
 COMMANDS = {
     "build": "build an image from what an extension's build left",
@@ -56,6 +57,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help(sys.stderr)
         return 2
     return _guarded(options.run, options)
+
+
+def entry() -> NoReturn:
+    """The program: `main`, without the interpreter's farewell, which takes as long as a small command does."""
+    code = main()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    atexit._run_exitfuncs()  # noqa: SLF001 - what os._exit leaves out, and temporary folders need
+    os._exit(code)
 
 
 def _refuse(parser: argparse.ArgumentParser, argument: str) -> NoReturn:

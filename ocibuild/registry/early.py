@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -72,7 +73,7 @@ class Early:
         self._start(connections)
 
     def ask(self, repository: str, names: Iterable[str]) -> None:
-        """Ask what tags and digests name in a repository."""
+        """Ask what tags and digests name in a repository, and load the real client meanwhile."""
         self._path = f"/v2/{repository}/manifests/"
         wanted = list(dict.fromkeys(names))
         self._start(min(len(wanted), _CONNECTIONS) - len(self._threads))
@@ -80,6 +81,8 @@ class Early:
             self._names.put(name)
         for _ in self._threads:
             self._names.put(None)
+        # If there is something to send, the real client is needed next.
+        threading.Thread(target=import_module, args=("ocibuild.registry.store",), daemon=True).start()
 
     def answers(self) -> Mapping[str, EarlyAnswer]:
         """What has been answered, by name; little is waited for."""

@@ -98,7 +98,7 @@ class BlobFolder:
         """
         with self.ingest(staging) as writer, verifying(content, descriptor, owns=False) as stream:
             while data := stream.read(_CHUNK):
-                writer.write(data)
+                writer.append(data)  # the stream is hashed already
             writer.commit_as(descriptor)
 
     def sync(self) -> None:
@@ -155,11 +155,15 @@ class FileWriter:
         """Append bytes."""
         self._hasher.update(data)
         self._size += len(data)
+        self.append(data)
+        return len(data)
+
+    def append(self, data: bytes) -> None:
+        """Append bytes whose digest is known, for `commit_as`."""
         view = memoryview(data)
         with store_errors(self._temporary.parent):
             while view:
                 view = view[self._stream.write(view) :]
-        return len(data)
 
     def commit(self, media_type: str) -> Descriptor:
         """Make the blob present and give its descriptor."""
