@@ -44,8 +44,13 @@ def test_crane_exports_the_files(hello: Path, tmp_path: Path, architecture: str)
     assert found == expected(architecture)
 
 
+def own_podman(folder: Path) -> list[str]:
+    """podman with images of its own: tests beside this one remove theirs."""
+    return [*peer("podman"), f"--root={folder}/images", f"--runroot={folder}/run", "--storage-driver=vfs"]
+
+
 def test_podman_pulls_layouts_and_archives(hello: Path, tmp_path: Path) -> None:
-    podman = peer("podman")
+    podman = own_podman(tmp_path)
     with ArchiveStore(tmp_path / "a.tar") as archive:
         copy(open_artifact(f"oci:{hello}"), archive, tags=["0.2.0"])
     config = config_of(hello, "amd64")
@@ -57,7 +62,7 @@ def test_podman_pulls_layouts_and_archives(hello: Path, tmp_path: Path) -> None:
 
 
 def test_podman_loads_a_docker_archive(hello: Path, tmp_path: Path) -> None:
-    podman = peer("podman")
+    podman = own_podman(tmp_path)
     writer = DockerArchiveWriter(tmp_path / "d.tar", name="pgrx_hello-ext:0.2.0")
     writer.write(open_artifact(f"oci:{hello}"), platform=Platform.parse("amd64"))
     out = run([*podman, "load", "-i", "d.tar"], cwd=tmp_path).stdout
