@@ -37,7 +37,7 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
     if request.param == "registry":
         host = request.getfixturevalue("address")
         name = Reference.parse(f"{host}/contract/r{next(_numbers)}")
-        return lambda: RegistryStore(name, client=RegistryClient(host, patience=2))
+        return lambda: RegistryStore(name, client=RegistryClient(host, patience=0.3))
 
     def new() -> LocalStore:
         kinds: dict[str, Make] = {

@@ -20,7 +20,7 @@ from ocibuild.registry.auth import Challenge, parse_challenges
 from ocibuild.registry.credentials import store_credential
 from ocibuild.registry.origin import Origin, check_target, join, redacted
 from ocibuild.registry.retry import Patience, wanted_wait
-from tests.property.fuzz import REGISTRY, answer, is_inner, reached, wired_store
+from tests.support.wire import REGISTRY, answer, is_inner, reached, wired_store
 
 PUBLIC = Origin.of(f"https://{REGISTRY}")
 TOKENS = st.text("abcXYZ019!#$%&'*+-.^_`|~", min_size=1, max_size=8)

@@ -2,7 +2,7 @@
 
 Left out are those of verifying signatures (cosign's GHSA-w6c6-c85g-mmv6, GHSA-whqx-f9j3-ch6m, GHSA-fx35-mq7g-6g98):
 nothing here verifies any. The finer points are tested where the code is: `unit/test_hostile.py`,
-`unit/test_registry_values.py`, `real/test_ghcr.py`.
+`unit/test_registry_*.py`, `real/test_ghcr.py`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ from ocibuild.registry.referrers import fallback_tag
 from ocibuild.store import single_image
 from ocibuild.unpack import unpack
 from tests.conftest import Result
-from tests.property.fuzz import CREDENTIAL, PASSWORD, REGISTRY, SUBJECT, WiredClient, answer, check_visits
 from tests.real.test_ghcr import INNER, credential, image, lead, secure, store
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.ghcr import NAMES, Fault, Plan, Site, ghcr
@@ -52,6 +51,7 @@ from tests.support.ghcr.proxy import GhcrHandler
 from tests.support.ghcr.storage import EvilHandler, StorageHandler
 from tests.support.registry import registry
 from tests.support.tools import ROOT
+from tests.support.wire import CREDENTIAL, PASSWORD, REGISTRY, SUBJECT, WiredClient, answer, check_visits
 from tests.unit.test_other_commands import FOLDER, HARD, LINK, NEXT, foreign, item
 
 Cli = Callable[..., Result]

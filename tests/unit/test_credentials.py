@@ -27,7 +27,7 @@ from ocibuild.locations import RegistryOptions
 from ocibuild.registry import Credential, credentials, find_credential
 from ocibuild.registry.auth import Authorizer
 from ocibuild.registry.credentials import docker_config, store_credential
-from tests.property.fuzz import WiredClient, answer
+from tests.support.wire import WiredClient, answer
 
 SECRET = "s3cret-passw0rd"
 IDENTITY = "1dentity-token"
