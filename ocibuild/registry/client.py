@@ -31,6 +31,9 @@ PATIENCE = 120.0
 FIRST_PATIENCE = 10.0
 """The same, as long as the registry has never answered: its name may be wrong."""
 
+_PLACES = {"docker.io": "registry-1.docker.io", "index.docker.io": "registry-1.docker.io"}
+"""Registries that are not where their name says."""
+
 _REDIRECTS = 5
 _PAGES = 1000
 _ERROR_LIMIT = 64 * 1024
@@ -54,12 +57,13 @@ class RegistryClient(oras.provider.Registry):
         patience: float = PATIENCE,
         connections: int = 8,
     ) -> None:
+        place = _PLACES.get(host, host)
         if plain_http is None:  # who names certificates means TLS
-            plain_http = Origin.of_host(host).is_loopback and not (ca_file or client_certificate)
+            plain_http = Origin.of_host(place).is_loopback and not (ca_file or client_certificate)
         scheme = "http" if plain_http else "https"
         super().__init__(host, insecure=scheme == "http", tls_verify=ca_file or True)
-        self.origin = Origin.of_host(host, scheme)
-        self.base = f"{scheme}://{host}"
+        self.origin = Origin.of_host(place, scheme)
+        self.base = f"{scheme}://{place}"
         self.patience = patience
         self.requests_sent = 0
         self._has_answered = False

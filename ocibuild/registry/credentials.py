@@ -22,6 +22,9 @@ __all__ = ["Credential", "find_credential", "store_credential"]
 
 SIZE_LIMIT = 1024 * 1024
 HELPER_SECONDS = 30
+_SERVERS = {"docker.io": "https://index.docker.io/v1/"}
+"""What Docker calls a registry in its configuration, where that is not its host."""
+
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _TOKEN_USER = "<token>"  # noqa: S105 - how helpers mark an identity token
 
@@ -111,7 +114,7 @@ def store_credential(registry: str, credential: Credential, *, environ: Mapping[
     entry = {"auth": credential.basic.removeprefix("Basic ")}
     if credential.identity_token:
         entry["identitytoken"] = credential.identity_token
-    auths = {**config.get("auths", {}), registry: entry}
+    auths = {**config.get("auths", {}), _SERVERS.get(registry, registry): entry}
     # A link stays one: what it leads to is replaced.
     target = os.path.realpath(path)
     if os.path.islink(target):
@@ -165,14 +168,16 @@ def _load(path: Path) -> dict[str, Any] | None:
 
 def _in_file(config: dict[str, Any], path: Path, registry: str, repository: str) -> Credential | None:
     helpers = _table(config, "credHelpers")
-    if isinstance(helpers.get(registry), str):
-        return _from_helper(helpers[registry], registry)
+    server = _SERVERS.get(registry, registry)
+    for name in (registry, server):
+        if isinstance(helpers.get(name), str):
+            return _from_helper(helpers[name], server)
     for key in _keys(registry, repository):
         for name, entry in _table(config, "auths").items():
             if _bare(name) == key and isinstance(entry, dict) and (found := _in_entry(entry, path)) is not None:
                 return found
     store = config.get("credsStore")
-    return _from_helper(store, registry) if isinstance(store, str) and store else None
+    return _from_helper(store, server) if isinstance(store, str) and store else None
 
 
 def _keys(registry: str, repository: str) -> Iterator[str]:
@@ -181,6 +186,8 @@ def _keys(registry: str, repository: str) -> Iterator[str]:
     while parts:
         yield "/".join(parts)
         parts.pop()
+    if registry in _SERVERS:
+        yield _bare(_SERVERS[registry])
 
 
 def _bare(name: str) -> str:

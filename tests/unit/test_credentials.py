@@ -711,3 +711,13 @@ def test_where_a_credential_goes(tmp_path: Path) -> None:
         client.ping()
     assert [b"\r\nAuthorization: " in visit.said for visit in client.visits] == [False, True]
     assert {visit.host for visit in client.visits} == {"ghcr.io"}
+
+
+def test_docker_hub_has_a_name_of_its_own(tmp_path: Path) -> None:
+    environ = {"HOME": str(tmp_path)}
+    path = store_credential("docker.io", Credential(username="me", password=SECRET), environ=environ)
+    assert list(json.loads(path.read_text())["auths"]) == ["https://index.docker.io/v1/"]
+    credential = find_credential("docker.io", "grove/x", environ=environ)
+    assert credential is not None
+    assert credential.username == "me"
+    assert find_credential("quay.io", environ=environ) is None
