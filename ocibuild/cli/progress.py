@@ -16,6 +16,7 @@ from ocibuild.oci.media_types import CONFIGS, INDEXES, MANIFESTS
 __all__ = ["BlobProgress", "blob_progress", "progress"]
 
 _BAR_FROM = 16 * 1024 * 1024
+_TIMED_FROM = 64 * 1024
 
 
 @contextmanager
@@ -69,8 +70,8 @@ class BlobProgress:
         how = self.outcome.get(descriptor.digest, "copied")
         line = f"{how:<8}{_kind(descriptor.media_type):<9} {descriptor.digest[:19]} {human_size(descriptor.size):>10}"
         seconds = time.monotonic() - self._begun.get(descriptor.digest, 0.0)
-        if how in ("sent", "copied") and seconds > 0:
-            line += f"  {human_size(descriptor.size / seconds)}/s"
+        if how in ("sent", "copied") and descriptor.size >= _TIMED_FROM:
+            line += f"  {human_size(descriptor.size / max(seconds, 1e-6))}/s"
         with self._lock:
             message(line)
 

@@ -17,7 +17,7 @@ from ocibuild.cli.progress import blob_progress
 from ocibuild.cli.render import human_size, message, print_json, printable
 from ocibuild.describe import describe
 from ocibuild.errors import OcibuildError, UsageError
-from ocibuild.locations import Location, RegistryOptions, open_artifact, open_registry, parse_location
+from ocibuild.locations import RegistryOptions, open_artifact, open_registry
 from ocibuild.oci import Descriptor, Digest, Platform, Reference
 from ocibuild.oci.annotations import CREATED, SOURCE, VERSION
 from ocibuild.postgres.keys import OPERAND_OS, PG_MAJOR
@@ -34,7 +34,7 @@ __all__ = ["push"]
 
 def push(options: argparse.Namespace, early: Early) -> int:
     """Push, and say what was sent; what was asked early need not be asked again."""
-    reference = Reference.parse(_destination(options.reference).path)
+    reference = _destination(options.reference)
     access = replace(registry_options(options), mount_from=tuple(options.mount_from))
     artifact = open_artifact(options.source)
     if options.platform:
@@ -104,15 +104,15 @@ def _warn_if_private(reference: Reference, access: RegistryOptions, artifact: Ar
             message("Make it public in the package's settings on GitHub, or give the cluster an imagePullSecret.")
 
 
-def _destination(text: str) -> Location:
-    place = parse_location(text)
-    if place.transport != "docker":
-        raise UsageError(
-            f"{place}", wanted="a reference that starts with its registry's host", hint="To a folder: ocibuild copy."
-        )
-    if Reference.parse(place.path).digest:
-        raise UsageError("a digest in the destination", wanted="a tag", where=place)
-    return place
+def _destination(text: str) -> Reference:
+    """What a push goes to: a reference, and nothing local."""
+    if text.startswith((".", "/", "oci:", "oci-archive:", "docker-archive:")):
+        hint = "To a folder or file: ocibuild copy."
+        raise UsageError(repr(text), wanted="a reference that starts with its registry's host", hint=hint)
+    reference = Reference.parse(text.removeprefix("docker://"))
+    if reference.digest:
+        raise UsageError("a digest in the destination", wanted="a tag", where=text)
+    return reference
 
 
 def _tags(

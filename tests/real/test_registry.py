@@ -66,7 +66,9 @@ def test_an_exact_version_is_not_moved(cli: Cli, address: str, layout: str, tmp_
 
 
 def test_what_goes_wrong(cli: Cli, address: str, layout: str) -> None:
-    assert cli("push", layout, "dist/x").code == 6
+    for wrong, said in (("dist/x", "names no registry"), (f"{address}/X", "lower-case"), ("oci:x", "ocibuild copy")):
+        refused = cli("push", layout, wrong)
+        assert (refused.code, said in refused.err) == (2, True), refused.err
     assert cli("push", layout, f"{address}/x@sha256:{'0' * 64}").code == 2
     assert cli("inspect", f"{address}/no/such:1").code == 6
     assert cli("push", layout, f"{address}/x", "--username", "me").code == 2
