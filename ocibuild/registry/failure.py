@@ -26,6 +26,7 @@ BROKEN = (
 """What requests and urllib3 raise when no whole answer comes."""
 
 _LENGTH = 300
+_NO_TLS = ("VERSION", "PROTOCOL", "HTTP_REQUEST", "RECORD_LAYER", "HANDSHAKE_FAILURE")
 
 
 def refused(
@@ -61,8 +62,7 @@ def unreachable(method: str, url: str, error: Exception) -> RegistryError:
     reason = getattr(error.args[0], "reason", None) if error.args else None
     found, hint, is_passing = "the connection broke", "", True
     if isinstance(error, requests.exceptions.SSLError):
-        found, hint = _tls_failure(reason or error)
-        is_passing = False
+        found, hint, is_passing = _tls_failure(error)
     elif isinstance(error, requests.Timeout):
         found = "no answer in time"
     elif isinstance(reason, urllib3.exceptions.NameResolutionError):
@@ -73,16 +73,22 @@ def unreachable(method: str, url: str, error: Exception) -> RegistryError:
     return RegistryError(found, where=f"{method} {redacted(url)}", hint=hint, is_temporary=is_passing)
 
 
-def _tls_failure(error: BaseException) -> tuple[str, str]:
-    """What is wrong with TLS, and what to do."""
-    cause = error.args[0] if error.args and isinstance(error.args[0], ssl.SSLError) else error
+def _tls_failure(error: BaseException) -> tuple[str, str, bool]:
+    """What is wrong with TLS, what to do, and whether it may pass: a connection can break inside of it too."""
+    cause: object = error
+    for _ in range(5):
+        if isinstance(cause, ssl.SSLError):
+            break
+        cause = getattr(cause, "reason", None) or next(iter(getattr(cause, "args", ())), None)
     if isinstance(cause, ssl.SSLCertVerificationError):
         said = cause.verify_message.rstrip(".")
-        return f"its certificate is not trusted: {said}", "Name the certificates to trust with --ca-file."
+        return f"its certificate is not trusted: {said}", "Name the certificates to trust with --ca-file.", False
     reason = getattr(cause, "reason", None) or ""
-    if "CERTIFICATE" in reason:
-        return "it wants a client certificate, or another", "Name one with --cert and --key."
-    return "no TLS that we speak", "Say --plain-http where there is none."
+    if "CERTIFICATE" in reason or "UNKNOWN_CA" in reason:
+        return "it wants a client certificate, or another", "Name one with --cert and --key.", False
+    if any(word in reason for word in _NO_TLS):
+        return "no TLS that we speak", "Say --plain-http where there is none.", False
+    return "the TLS connection broke", "", True
 
 
 def _said(raw: bytes) -> str:
