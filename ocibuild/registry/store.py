@@ -59,7 +59,7 @@ class RegistryStore:
     def __init__(self, reference: Reference, *, client: RegistryClient, mount_from: Iterable[str] = ()) -> None:
         self.client = client
         self.repository = reference.repository
-        self.mount_from = tuple(mount_from)
+        self.mount_from = tuple(name.removeprefix(f"{reference.registry}/") for name in mount_from)
         self.outcome: dict[Digest, str] = {}
         self._missing: set[Digest] = set()
         self._learned: dict[str, Digest | None] = {}
@@ -272,7 +272,8 @@ class RegistryStore:
         headers = {"Content-Type": descriptor.media_type}
         answer = self._send("PUT", f"manifests/{quote(name, safe=':')}", "pull,push", body=raw, headers=headers)
         told = answer.headers.get("Docker-Content-Digest")
-        if told and told != str(descriptor.digest):
+        # Under a tag it may be told by another algorithm than ours.
+        if told and (not Digest.is_valid(told) or _digest_like(Digest(told), raw) != told):
             raise DigestMismatchError(
                 f"the registry has it as {told}", wanted=str(descriptor.digest), where=f"{self}:{name}"
             )

@@ -88,11 +88,12 @@ def quiet_urls() -> Iterator[None]:
     logger = logging.getLogger("urllib3.connectionpool")
     if _without_queries not in logger.filters:
         logger.addFilter(_without_queries)
+    before = _quiet.value  # one request may read what another brings
     _quiet.value = True
     try:
         yield
     finally:
-        _quiet.value = False
+        _quiet.value = before
 
 
 def consume(answer: requests.Response, *, must_be_whole: bool) -> bytes:
