@@ -25,6 +25,9 @@ __all__ = ["Answer", "RegistryClient"]
 TIMEOUT = (10, 60)
 """Seconds to connect, and between two bytes."""
 
+_COMMIT_TIMEOUT = (10, 300)
+"""The same, where a registry may hash a whole blob before it answers."""
+
 PATIENCE = 120.0
 """Seconds for which failures of one request are borne."""
 
@@ -241,7 +244,7 @@ class RegistryClient(oras.provider.Registry):
                 data=Sized(data, length) if callable(body) and length is not None else data,
                 headers=headers,
                 stream=True,
-                timeout=TIMEOUT,
+                timeout=_COMMIT_TIMEOUT if method in ("PUT", "PATCH") else TIMEOUT,
                 allow_redirects=False,
                 **self.reach(url),
             )

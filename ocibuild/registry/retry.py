@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 
 __all__ = ["Patience", "is_temporary", "wanted_wait"]
 
-_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+_STATUSES = frozenset({408, 429, *range(500, 600)} - {501, 505})
 _FIRST_WAIT = 0.25
 _LONGEST_WAIT = 16.0
 _MOST_DOUBLINGS = 10
