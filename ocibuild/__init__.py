@@ -14,18 +14,25 @@ from typing import TYPE_CHECKING
 from .lazy import loader
 
 if TYPE_CHECKING:
+    from .diff import Comparison, Difference, compare
     from .errors import OcibuildError
     from .image import build_image, build_index
-    from .layer import Compression, Directory, File, Layer, Symlink, build_layer, read_tree
+    from .layer import CodecWarning, Compression, Directory, File, Layer, Symlink, build_layer, read_tree
     from .locations import open_artifact, open_store
     from .oci import Descriptor, Digest, Platform, Reference
+    from .provenance import Provenance, attach_provenance, find_provenance
+    from .reproduce import Rebuilt, rebuild
     from .store import ArchiveStore, Artifact, LayoutStore, LocalStore, MemoryStore, Store, copy
 
 __all__ = [
+    "FORMAT",
     "ArchiveStore",
     "Artifact",
+    "CodecWarning",
+    "Comparison",
     "Compression",
     "Descriptor",
+    "Difference",
     "Digest",
     "Directory",
     "File",
@@ -35,27 +42,48 @@ __all__ = [
     "MemoryStore",
     "OcibuildError",
     "Platform",
+    "Provenance",
+    "Rebuilt",
     "Reference",
     "Store",
     "Symlink",
     "__version__",
+    "attach_provenance",
     "build_image",
     "build_index",
     "build_layer",
+    "compare",
     "copy",
+    "find_provenance",
     "open_artifact",
     "open_store",
     "read_tree",
+    "rebuild",
 ]
 
 __version__ = "0.1.0.dev0"
 
+FORMAT = 1
+"""The format number: which rules and which codecs make the bytes of an image (docs/reference/format-1.md)."""
+
 _HOMES = {
+    "diff": ("Comparison", "Difference", "compare"),
     "errors": ("OcibuildError",),
     "image": ("build_image", "build_index"),
-    "layer": ("Compression", "Directory", "File", "Layer", "Symlink", "build_layer", "read_tree"),
+    "layer": (
+        "CodecWarning",
+        "Compression",
+        "Directory",
+        "File",
+        "Layer",
+        "Symlink",
+        "build_layer",
+        "read_tree",
+    ),
     "locations": ("open_artifact", "open_store"),
     "oci": ("Descriptor", "Digest", "Platform", "Reference"),
+    "provenance": ("Provenance", "attach_provenance", "find_provenance"),
+    "reproduce": ("Rebuilt", "rebuild"),
     "store": ("ArchiveStore", "Artifact", "LayoutStore", "LocalStore", "MemoryStore", "Store", "copy"),
 }
 

@@ -7,7 +7,7 @@ last member has been handed on.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -19,7 +19,7 @@ from .oci import Descriptor, Digest, ImageConfig, Manifest
 from .store import Artifact, Fetcher
 from .store.graph import read_config, read_document
 
-__all__ = ["Placed", "file_tree", "layer_members", "read_image", "read_layers"]
+__all__ = ["Placed", "file_tree", "layer_members", "place_members", "read_image", "read_layers"]
 
 _WHITEOUT = ".wh."
 _OPAQUE = ".wh..wh..opq"
@@ -55,7 +55,12 @@ def read_image(image: Artifact) -> tuple[Manifest, ImageConfig]:
 
 
 def layer_members(
-    source: Fetcher, layer: Descriptor, diff_id: Digest, *, budget: Budget | None = None
+    source: Fetcher,
+    layer: Descriptor,
+    diff_id: Digest,
+    *,
+    budget: Budget | None = None,
+    on_header: Callable[[bytes], object] | None = None,
 ) -> Iterator[tuple[Member, BinaryIO]]:
     """Each member of a layer and a reader of its content, good until the next is asked for.
 
@@ -64,6 +69,7 @@ def layer_members(
         layer: The blob.
         diff_id: What the image's configuration says of the archive in it.
         budget: What all layers of an image share; this one's own by default.
+        on_header: Called with the raw headers, as `read_members` does.
 
     Raises:
         LayerError: The layer is not a tar archive, or expands beyond any honest one.
@@ -71,7 +77,7 @@ def layer_members(
     """
     with source.fetch(layer) as blob:
         archive = VerifiedArchive(blob, layer.media_type, diff_id, budget or Budget(layer.size))
-        yield from read_members(io.BufferedReader(archive, 256 * 1024))
+        yield from read_members(io.BufferedReader(archive, 256 * 1024), on_header=on_header)
         archive.finish()
 
 
@@ -97,8 +103,17 @@ def file_tree(image: Artifact) -> dict[str, Placed]:
     Raises:
         LayerError: A member outside the root, or a layer that is damaged.
     """
+    return place_members((layer, number, member) for layer, number, member, _ in read_layers(image))
+
+
+def place_members(members: Iterable[tuple[int, int, Member]]) -> dict[str, Placed]:
+    """The files by path, sorted, when members are applied in order; each comes with its layer's number and its own in it.
+
+    Raises:
+        LayerError: A member outside the root.
+    """
     tree = _Tree()
-    for layer, number, member, _ in read_layers(image):
+    for layer, number, member in members:
         tree.apply(Placed(member=member, layer=layer, content=(layer, number)))
     return dict(sorted(tree.placed.items(), key=lambda item: item[0].encode()))
 

@@ -18,8 +18,9 @@ OcibuildError                1   root; never raised itself
 ├── NotFoundError            6   a blob, tag or image that is not there
 ├── StoreError               7   a place that cannot be read or written
 │   └── LayoutError          7   a folder or file that is not an OCI layout
-└── RegistryError            8   a registry that refuses, answers nonsense, or does not answer
-    └── AuthError            9   credentials that are missing, refused, or cannot be read
+├── RegistryError            8   a registry that refuses, answers nonsense, or does not answer
+│   └── AuthError            9   credentials that are missing, refused, or cannot be read
+└── CodecError              10   an installed codec that does not write the bytes of the format
 ```
 """
 
@@ -30,6 +31,7 @@ from typing import Any, ClassVar
 __all__ = [
     "AuthError",
     "CheckError",
+    "CodecError",
     "ContentError",
     "ControlError",
     "DigestMismatchError",
@@ -193,3 +195,9 @@ class AuthError(RegistryError):
     """Credentials that are missing, refused, or cannot be read."""
 
     exit_code = 9
+
+
+class CodecError(OcibuildError):
+    """An installed codec that does not write the bytes of the format."""
+
+    exit_code = 10

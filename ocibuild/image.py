@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Mapping
 
 from ocibuild.errors import UsageError
@@ -28,6 +29,7 @@ from ocibuild.store.transfer import copy
 __all__ = ["build_image", "build_index"]
 
 CREATED_BY = "ocibuild"
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def build_image(
@@ -55,6 +57,7 @@ def build_image(
         The image; its root is the manifest's descriptor with the platform.
 
     Raises:
+        UsageError: A time that is none, or text that is not UTF-8.
         StoreError: The store cannot be written.
 
     Example:
@@ -64,14 +67,17 @@ def build_image(
     """
     store = into if into is not None else Spool()
     platform = platform.normalized()
+    if created and not _RFC3339.fullmatch(created):
+        raise UsageError(f"the time {created!r}", wanted="RFC 3339, such as 2024-01-31T12:00:00Z")
+    created = created or None
     built = tuple(layers)
-    runtime = RuntimeConfig(user=user, labels=dict(labels) if labels else None)
+    runtime = RuntimeConfig(user=user or None, labels=dict(labels) if labels else None)
     config = ImageConfig(
         architecture=platform.architecture,
         os=platform.os,
-        variant=platform.variant,
-        os_version=platform.os_version,
-        os_features=platform.os_features,
+        variant=platform.variant or None,
+        os_version=platform.os_version or None,
+        os_features=platform.os_features or None,
         created=created,
         config=runtime if runtime != RuntimeConfig() else None,
         rootfs=RootFS(type="layers", diff_ids=tuple(layer.diff_id for layer in built)),
@@ -122,7 +128,9 @@ def build_index(
         copy(image, store)
     index = Index(
         media_type=media_types.IMAGE_INDEX,
-        manifests=tuple(manifests[platform] for platform in sorted(manifests, key=str)),
+        manifests=tuple(
+            manifests[platform] for platform in sorted(manifests, key=lambda item: (str(item), item.os_version or ""))
+        ),
         annotations=dict(annotations) if annotations else None,
     )
     return Artifact(_put(store, encode(index), media_types.IMAGE_INDEX), store)

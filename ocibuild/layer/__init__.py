@@ -3,12 +3,14 @@
 from .build import Layer, build_layer
 from .compress import Compression
 from .entry import Directory, Entry, File, Symlink
+from .format import CodecWarning
 from .plan import plan
 from .read import Member, open_layer, read_members
 from .tar import tar_chunks
 from .tree import read_tree
 
 __all__ = [
+    "CodecWarning",
     "Compression",
     "Directory",
     "Entry",

@@ -13,6 +13,7 @@ from ocibuild.oci import Descriptor, Digest
 
 from .compress import MEMBER_SIZE, Compression, compress
 from .entry import Entry
+from .format import check_codec
 from .plan import plan
 from .tar import tar_chunks
 
@@ -58,6 +59,7 @@ def build_layer(
     compression: Compression = Compression.GZIP,
     mtime: int = 0,
     threads: int | None = None,
+    reproducible: bool = True,
     on_progress: Callable[[int], None] | None = None,
 ) -> Layer:
     """Write the layer of the given entries into a store.
@@ -68,11 +70,13 @@ def build_layer(
         compression: The codec.
         mtime: The modification time of every entry, whole seconds since 1970.
         threads: Compression threads, by default one a core; the bytes do not depend on it.
+        reproducible: Refuse an installed codec that gives other bytes than the format; when false, warn.
         on_progress: Called with the number of archive bytes that were just read.
 
     Raises:
         EntryError: An entry that has no place in a layer, or a file that cannot be read.
         StoreError: The blob cannot be written.
+        CodecError: The installed codec gives other bytes.
 
     Example:
         >>> from ocibuild import File, MemoryStore
@@ -82,6 +86,7 @@ def build_layer(
         >>> layer.diff_id[:19]
         'sha256:...'
     """
+    check_codec(compression, reproducible=reproducible)
     hasher = hashlib.sha256()
     size = 0
 

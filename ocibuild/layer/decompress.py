@@ -42,23 +42,29 @@ class _Gunzip:
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
         self._codec = zlib.decompressobj(wbits=31)
-        self._pending = b""
+        self._pending = memoryview(b"")
+        self._piece = _PIECE
         self._begun = False
 
     def read(self, size: int) -> bytes:
         while True:
             if self._codec.eof:
-                self._pending = self._codec.unused_data
                 self._codec = zlib.decompressobj(wbits=31)
+                # Small at first: what is behind a short member would be copied for each of many.
+                self._piece = _PIECE
                 self._begun = False
-            data = self._pending or self._stream.read(_CHUNK)
-            if not data:
+            if not self._pending:
+                self._pending = memoryview(self._stream.read(_CHUNK))
+            if not self._pending:
                 if self._begun:
                     raise LayerError("a gzip member that ends too early")
                 return b""
             self._begun = True
+            data = self._pending[: self._piece]
             out = self._codec.decompress(data, size)
-            self._pending = self._codec.unconsumed_tail
+            rest = len(self._codec.unused_data if self._codec.eof else self._codec.unconsumed_tail)
+            self._pending = self._pending[len(data) - rest :]
+            self._piece = min(2 * self._piece, _CHUNK)
             if out:
                 return out
 

@@ -119,7 +119,9 @@ def _check_link(link: Symlink, tree: Mapping[str, Entry]) -> None:
     if link.target.startswith("/"):
         raise EntryError(f"a symbolic link to the absolute path {link.target}", where=link.path, hint=hint)
     if resolve(link.path, tree) is None:
-        raise EntryError(f"a symbolic link to {link.target}, which leaves the root", where=link.path, hint=hint)
+        raise EntryError(
+            f"a symbolic link to {link.target}, which leaves the root or never ends", where=link.path, hint=hint
+        )
 
 
 def check_targets(entries: Iterable[Entry]) -> None:

@@ -6,7 +6,7 @@ The archive is hostile: headers are checked, names and records bounded, and noth
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -120,18 +120,25 @@ class VerifiedArchive(PullStream):
             raise DigestMismatchError(f"a layer whose archive is {found}", wanted=f"the diff ID {self._diff_id}")
 
 
-def read_members(stream: BinaryIO) -> Iterator[tuple[Member, BinaryIO]]:
+def read_members(
+    stream: BinaryIO, *, on_header: Callable[[bytes], object] | None = None
+) -> Iterator[tuple[Member, BinaryIO]]:
     """Each member of an archive and a reader of its content, which is good until the next member is asked for.
 
     Reads ustar, pax and GNU archives.
+
+    Args:
+        stream: The archive.
+        on_header: Called with each header block, the content of each extended header, and the zeros at the end.
 
     Raises:
         LayerError: The bytes are not such an archive, or exceed a bound.
     """
     records: dict[str, str] = {}
     budget = iter(range(_RECORDS_LIMIT))
+    note = on_header or _ignore
     for _ in range(MEMBER_LIMIT):
-        block = _read_block(stream)
+        block = _read_block(stream, note)
         if block is None:
             return
         kind = chr(block[156])
@@ -140,6 +147,7 @@ def read_members(stream: BinaryIO) -> Iterator[tuple[Member, BinaryIO]]:
             if size > _HEADERS_LIMIT:
                 raise LayerError(f"{size} bytes of extended headers", wanted=f"at most {_HEADERS_LIMIT}")
             data = _read_exactly(stream, size + -size % BLOCK)[:size]
+            note(data)
             if kind == "g":
                 # Runtimes do not agree on what a name or size for all members means.
                 if _parse_records(data, budget):
@@ -157,6 +165,10 @@ def read_members(stream: BinaryIO) -> Iterator[tuple[Member, BinaryIO]]:
         # Some archivers leave out the padding of the last file and the end of the archive; the diff ID tells the rest.
         _read_up_to(stream, -member.size % BLOCK)
     raise LayerError(f"more than {MEMBER_LIMIT} members")
+
+
+def _ignore(_header: bytes) -> None:
+    pass
 
 
 def _member(block: bytes, kind: str, pax: dict[str, str]) -> Member:
@@ -185,13 +197,15 @@ def _path(block: bytes) -> str:
     return f"{prefix}/{name}" if prefix else name
 
 
-def _read_block(stream: BinaryIO) -> bytes | None:
+def _read_block(stream: BinaryIO, note: Callable[[bytes], object]) -> bytes | None:
     """The next header block, its checksum verified; None at the end of the archive, whose padding is read too."""
     block = _read_up_to(stream, BLOCK)
+    note(block)
     if 0 < len(block) < BLOCK:
         raise LayerError("the archive ends in the middle of a header")
     if not block.strip(b"\0"):
         while rest := stream.read(BLOCK * 128):
+            note(rest)
             if rest.strip(b"\0"):
                 raise LayerError("bytes after the end of the archive")
         return None

@@ -39,7 +39,7 @@ def encode(value: Any) -> bytes:
     plain = msgspec.to_builtins(value, enc_hook=str)
     try:
         return rfc8785.dumps(plain)
-    except rfc8785.CanonicalizationError as error:
+    except (rfc8785.CanonicalizationError, UnicodeEncodeError) as error:
         raise UsageError(f"a value that JSON cannot hold: {error}", wanted="UTF-8 text and whole numbers") from error
 
 

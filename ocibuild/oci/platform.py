@@ -50,7 +50,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, or
 
     def normalized(self) -> Platform:
         """The same platform without a variant that says nothing."""
-        if (self.architecture, self.variant) in _SAME:
+        if self.variant == "" or (self.architecture, self.variant) in _SAME:
             return msgspec.structs.replace(self, variant=None)
         return self
 

@@ -36,6 +36,7 @@ def build_extension(
     compression: Compression = Compression.GZIP,
     created: int | None = None,
     threads: int | None = None,
+    reproducible: bool = True,
     on_progress: Callable[[int], None] | None = None,
 ) -> Artifact:
     """The image of an extension: an index with one image a platform.
@@ -52,6 +53,7 @@ def build_extension(
         created: When the image was made, in whole seconds since 1970; also the files' modification time. Left out of
             the configuration when None.
         threads: Compression threads, by default one a core.
+        reproducible: Refuse an installed codec that gives other bytes than the format; when false, warn.
         on_progress: Called with the number of archive bytes that were just read.
 
     Returns:
@@ -60,6 +62,7 @@ def build_extension(
     Raises:
         SourceError: No source, two files at one path, or a library or control file that cannot be read.
         StoreError: The store cannot be written.
+        CodecError: The installed codec gives other bytes.
 
     Example:
         >>> from ocibuild import postgres
@@ -90,6 +93,7 @@ def build_extension(
             compression=compression,
             mtime=created or 0,
             threads=threads,
+            reproducible=reproducible,
             on_progress=on_progress,
         )
         image = build_image(

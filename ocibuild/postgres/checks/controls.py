@@ -18,7 +18,7 @@ from .scripts import TOKEN
 __all__ = ["check_controls"]
 
 _LANGUAGES = re.compile(r"(?:.+_)?pl(?:perl|python|tcl)[0-9u]*")
-_REQUIRED = re.compile(r'\s*(?:"[^"]+"|[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)\s*')
+_REQUIRED = re.compile(r'\s*(?:"[^"]+"|[^\x00-@\[-^`{-\x7f][^\x00-#%-/:-@\[-^`{-\x7f]*)\s*')
 # pg_char_to_encoding, with case, - and _ of no account; those of the server.
 _ENCODINGS = frozenset(
     [

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 __all__ = ["CFunction", "Statement", "c_functions", "statements"]
 
-_SPECIAL = re.compile(r"--|/\*|(?<![\w$])\$(?:[A-Za-z_\x80-\U0010ffff][\w\x80-\U0010ffff]*)?\$|'|\"|;")
+_SPECIAL = re.compile(r"--|/\*|(?<![\w$])\$(?:[^\x00-@\[-^`{-\x7f][^\x00-/:-@\[-^`{-\x7f]*)?\$|'|\"|;")
 _NESTED = re.compile(r"/\*|\*/")
 _ESCAPED = re.compile(r"[^'\\]*(?:\\.[^'\\]*|''[^'\\]*)*", re.DOTALL)
 _LANGUAGE = re.compile(r"\blanguage\s+(?:(\w+)|\"([^\"]*)\"|'(\d+)')", re.IGNORECASE)
