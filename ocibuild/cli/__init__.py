@@ -14,8 +14,9 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from ocibuild.errors import OcibuildError
@@ -28,6 +29,8 @@ COMMANDS = {
     "push": "push an image to a registry",
     "copy": "copy an image from one place to another",
     "inspect": "show what an image holds",
+    "diff": "show why two images differ",
+    "rebuild": "build an image again and compare its digest",
     "unpack": "write the files of an image to a folder",
     "login": "store a credential for a registry",
     "gc": "remove what nothing names from a layout",
@@ -37,7 +40,7 @@ EXIT_CODES = """\
 exit codes:
   0 done             1 internal error   2 usage            3 a source that cannot be packed
   4 findings         5 damaged content  6 not found        7 a place that cannot be read or written
-  8 a registry       9 credentials"""
+  8 a registry       9 credentials      10 a codec that writes other bytes"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +54,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options, unknown = parser.parse_known_args(arguments)
     if unknown and hasattr(options, "sources") and not any(item.startswith("-") for item in unknown):
         options.sources, unknown = [*options.sources, *unknown], []  # sources may stand anywhere
+    if options.version:
+        _show_version(verbose=options.verbose)
+        parser.exit()
     if unknown:
         _refuse(command or parser, unknown[0])
     if getattr(options, "run", None) is None:
@@ -61,12 +67,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """The program: `main`, without the interpreter's farewell, which takes as long as a small command does."""
+    warnings.showwarning = _show_warning  # type: ignore[assignment]
     code = main()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
     atexit._run_exitfuncs()  # noqa: SLF001 - what os._exit leaves out, and temporary folders need
     os._exit(code)
+
+
+def _show_warning(text: Warning | str, *_: object, **__: object) -> None:
+    _say(f"warning: {text}", 0)
 
 
 def _refuse(parser: argparse.ArgumentParser, argument: str) -> NoReturn:
@@ -86,7 +97,8 @@ def _parser(command: str | None) -> tuple[argparse.ArgumentParser, argparse.Argu
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument("--version", action="store_true", help="show the version and the format number, and exit")
+    parser.add_argument("--verbose", action="store_true", help="with --version: the codecs and their versions too")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for name, summary in COMMANDS.items():
         sub = commands.add_parser(
@@ -98,17 +110,30 @@ def _parser(command: str | None) -> tuple[argparse.ArgumentParser, argparse.Argu
             module.configure(sub)
             sub.add_argument("--json", action="store_true", help="print one JSON object")
             sub.add_argument("--no-color", action="store_true", help="no colour (NO_COLOR does the same)")
-            sub.set_defaults(run=module.run)
+            # Where 1 is an answer, any error is one code.
+            sub.set_defaults(run=module.run, trouble=getattr(module, "TROUBLE", None))
             chosen = sub
     return parser, chosen
 
 
-class _Version(argparse.Action):
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from ocibuild import __version__
+def _show_version(*, verbose: bool) -> None:
+    from ocibuild import FORMAT, __version__
 
-        print(f"ocibuild {__version__}")
-        parser.exit()
+    print(f"ocibuild {__version__} (format {FORMAT})")
+    if verbose:
+        from ocibuild.cli.render import table
+        from ocibuild.layer.format import CODECS, known_answer
+
+        rows = []
+        for compression, codec in CODECS.items():
+            verdict = (
+                "as the format names"
+                if known_answer(compression) == codec.answer
+                else "OTHER BYTES than the format names"
+            )
+            rows.append([compression.value, f"{codec.package} {codec.version}", codec.settings, verdict])
+        rows.append(["python", f"{sys.implementation.name} {sys.version.partition(' ')[0]}", sys.platform, ""])
+        print("\n".join(table(rows, indent="  ")))
 
 
 def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
@@ -135,7 +160,7 @@ def _guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespa
             raise
         found = f"internal error: {type(error).__name__}: {error}"
         hint = "This is a fault of ocibuild. Set OCIBUILD_DEBUG=1 to see where, and report it."
-        return _say(f"{found}. {hint}", 1)
+        return _say(f"{found}. {hint}", options.trouble or 1)
     return code
 
 
@@ -157,14 +182,14 @@ def _say(text: str, code: int) -> int:
 def _report(error: OcibuildError, options: argparse.Namespace) -> int:
     from ocibuild.cli.render import print_json
 
-    _say(str(error), error.exit_code)
+    _say(str(error), 0)
     if options.json:
         fields: dict[str, object] = dict(error.to_dict())
         if findings := getattr(error, "findings", ()):
             fields["findings"] = [finding.to_dict() for finding in findings]
         with contextlib.suppress(OSError):
             print_json(fields)
-    return error.exit_code
+    return options.trouble or error.exit_code
 
 
 def _forget_output() -> None:

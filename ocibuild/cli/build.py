@@ -19,20 +19,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ocibuild import postgres
+from ocibuild import __version__, postgres
 from ocibuild.cli.findings import report_dict, show_findings, show_verdicts
 from ocibuild.cli.progress import progress
 from ocibuild.cli.render import Node, Style, human_size, message, print_json, printable, show_tree, table
-from ocibuild.cli.sources import Input, add_source_options, check_input, read_input
+from ocibuild.cli.sources import Input, add_source_options, check_input, read_input, source_resources
 from ocibuild.describe import Description, describe
 from ocibuild.errors import CheckError, UsageError
 from ocibuild.layer import Compression
 from ocibuild.layer.plan import total_size
 from ocibuild.layer.tar import MTIME_LIMIT
 from ocibuild.locations import Location, open_store, parse_location
-from ocibuild.oci import Digest, Reference
+from ocibuild.oci import Digest, Platform, Reference
 from ocibuild.oci.annotations import LICENSES, SOURCE, VERSION, full_key
 from ocibuild.postgres.recipe import RECIPE_NAME
+from ocibuild.provenance import Provenance, attach_provenance
 from ocibuild.store import ArchiveStore, LocalStore, copy
 
 _WIDTH = 60
@@ -56,6 +57,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--created", metavar="TIME", help="RFC 3339 or seconds since 1970 (default $SOURCE_DATE_EPOCH)")
     parser.add_argument("--check", choices=["error", "warn", "off"], default="error", help="what findings do")
+    parser.add_argument(
+        "--provenance",
+        action="store_true",
+        help="keep beside the image what it was made of and how (SLSA v1, unsigned)",
+    )
+    parser.add_argument(
+        "--reproducible",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="refuse a codec that gives other bytes than the format (the default)",
+    )
     parser.add_argument("--threads", type=int, metavar="N", help="compression threads (default: one a core)")
 
 
@@ -66,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
     given = read_input(options)
     roots = postgres.image_roots(given.sources, platforms=options.platform)
     labels, annotations = _metadata(given, options)
-    created = _created(options.created)
+    created = created_time(options.created)
     version = labels[VERSION].value if VERSION in labels else None
     if options.expect_version is not None:
         postgres.check_version(version, options.expect_version)
@@ -90,9 +102,12 @@ def run(options: argparse.Namespace) -> int:
             compression=Compression(options.compression),
             created=created,
             threads=options.threads,
+            reproducible=options.reproducible,
             on_progress=advance,
         )
         copy(image, store, tags=tags)
+        if options.provenance:
+            attach_provenance(image, store, _provenance(given, options, created))
         shown = describe(image, files=False)
     mount = postgres.configuration(given.name, roots, env=given.recipe.env)
     settings = {"stripLibdir": options.strip_libdir, "bitcode": options.bitcode, "folders": options.folders}
@@ -217,6 +232,29 @@ class _Built:
         }
 
 
+def _provenance(given: Input, options: argparse.Namespace, created: int | None) -> Provenance:
+    """What `ocibuild rebuild` needs to know, and what was packed."""
+    parameters = {
+        "name": given.name,
+        "pg": options.pg,
+        "distro": given.distro,
+        "platforms": [str(Platform.parse(item)) for item in options.platform],
+        "include": [*options.include, *given.recipe.include],
+        "bitcode": options.bitcode,
+        "stripLibdir": options.strip_libdir,
+        "folders": options.folders,
+        "compression": options.compression,
+        "created": created,
+        "labels": pairs(options.label, "--label"),
+        "annotations": pairs(options.annotation, "--annotation"),
+    }
+    return Provenance(
+        parameters={key: value for key, value in parameters.items() if value not in (None, [], {}, False)},
+        sources=source_resources(given.sources),
+        version=__version__,
+    )
+
+
 def _check_outside(place: Location, given: Input) -> None:
     """An output inside its own source would be packed by the next build."""
     output = Path(os.path.realpath(place.path))
@@ -233,7 +271,7 @@ def _check_outside(place: Location, given: Input) -> None:
 def _metadata(given: Input, options: argparse.Namespace) -> tuple[dict[str, postgres.Label], dict[str, str]]:
     labels = postgres.labels(
         given.sources,
-        given=_pairs(options.label, "--label") | ({"version": options.set_version} if options.set_version else {}),
+        given=pairs(options.label, "--label") | ({"version": options.set_version} if options.set_version else {}),
         recipe=({"version": given.recipe.version} if given.recipe.version else {}) | given.recipe.labels,
         recipe_origin=given.recipe_origin,
         project=given.project,
@@ -243,11 +281,16 @@ def _metadata(given: Input, options: argparse.Namespace) -> tuple[dict[str, post
         distro_origin=given.distro_origin,
     )
     annotations = {full_key(key): value for key, value in given.recipe.annotations.items()}
-    annotations |= {full_key(key): value for key, value in _pairs(options.annotation, "--annotation").items()}
+    annotations |= {full_key(key): value for key, value in pairs(options.annotation, "--annotation").items()}
     return labels, annotations
 
 
-def _pairs(items: list[str], flag: str) -> dict[str, str]:
+def pairs(items: list[str], flag: str) -> dict[str, str]:
+    """Keys and values from `KEY=VALUE`.
+
+    Raises:
+        UsageError: One is not of that form.
+    """
     found = {}
     for item in items:
         key, equals, value = item.partition("=")
@@ -257,7 +300,12 @@ def _pairs(items: list[str], flag: str) -> dict[str, str]:
     return found
 
 
-def _created(flag: str | None) -> int | None:
+def created_time(flag: str | None) -> int | None:
+    """Seconds since 1970 from `--created`, else from SOURCE_DATE_EPOCH; None where neither says.
+
+    Raises:
+        UsageError: It is no time.
+    """
     text = flag if flag is not None else os.environ.get("SOURCE_DATE_EPOCH")
     if not text:
         return None

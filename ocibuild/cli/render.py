@@ -19,10 +19,11 @@ _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "
 
 @dataclass(slots=True)
 class Node:
-    """A line of a tree and the lines below it."""
+    """A line of a tree, the lines that belong to it, and those below it."""
 
     text: str
     children: list[Node] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
     def add(self, text: str) -> Node:
         """A new line below this one."""
@@ -48,6 +49,8 @@ class Style:
 def show_tree(node: Node, lead: str = "") -> Iterator[str]:
     """A tree's lines."""
     yield node.text
+    for line in node.lines:
+        yield f"{lead}{'│  ' if node.children else '   '}{line}"
     for child in node.children:
         last = child is node.children[-1]
         below = show_tree(child)

@@ -5,20 +5,21 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ocibuild import postgres
 from ocibuild.cli.render import message, printable
-from ocibuild.errors import UsageError
+from ocibuild.errors import DocumentError, UsageError
 from ocibuild.layer import File
 from ocibuild.postgres.checks import MAX_SIZE
 from ocibuild.postgres.policies import DISTROS
 from ocibuild.postgres.recipe import RECIPE_NAME
 from ocibuild.postgres.sources.base import make_source
+from ocibuild.provenance import Provenance, Resource, file_resource, folder_resource
 
-__all__ = ["Input", "add_source_options", "check_input", "read_input"]
+__all__ = ["Input", "add_source_options", "check_input", "read_input", "recorded_options", "source_resources"]
 
 _PLATFORM = re.compile(r"([a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?)=(.*)", re.DOTALL)
 _SIZE = re.compile(r"([0-9]{1,12})\s*(|[kKMG])i?B?")
@@ -154,6 +155,51 @@ def check_input(given: Input, options: argparse.Namespace) -> postgres.Report:
         platforms=options.platform,
         version=given.version,
     )
+
+
+def source_resources(sources: Sequence[postgres.Source]) -> tuple[Resource, ...]:
+    """What was packed, each with its digest, sorted by name: `PLATFORM=NAME`, as on a command line."""
+    found = {resource.name: resource for source in sources for resource in _resources(source)}
+    return tuple(found[name] for name in sorted(found))
+
+
+def _resources(source: postgres.Source) -> Iterator[Resource]:
+    lead = f"{source.platform}=" if source.platform else ""
+    name = f"{lead}{source.where.resolve().name}"
+    if source.kind == "licences":
+        files = [entry.content for entry in source.entries if isinstance(entry, File)]
+        yield from (file_resource(path) for path in files if isinstance(path, Path))
+    elif source.where.is_dir():
+        yield folder_resource(source.where, name=name)
+    elif source.where.is_file():
+        yield file_resource(source.where, name=name)
+
+
+def recorded_options(options: argparse.Namespace, provenance: Provenance) -> None:
+    """Take from a provenance what was not said on the command line.
+
+    Raises:
+        DocumentError: It says something that no build could have been told.
+    """
+    said = provenance.parameters
+    wanted = {
+        "name": str,
+        "pg": int,
+        "distro": str,
+        "include": list,
+        "bitcode": bool,
+        "strip_libdir": bool,
+        "folders": bool,
+    }
+    for name, kind in wanted.items():
+        value = said.get("stripLibdir" if name == "strip_libdir" else name)
+        if value is None or getattr(options, name):
+            continue
+        if type(value) is not kind or (isinstance(value, list) and not all(isinstance(item, str) for item in value)):
+            raise DocumentError(
+                f"the parameter {name} = {value!r}"[:200], wanted=f"a {kind.__name__}", where="provenance"
+            )
+        setattr(options, name, value)
 
 
 def _split(text: str) -> tuple[str | None, str]:

@@ -1,0 +1,131 @@
+"""Two contents of one file: a unified diff of text, the keys of control files, sections and symbols of ELF files."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Iterator, Sequence
+from difflib import unified_diff
+
+from ocibuild.errors import OcibuildError
+from ocibuild.postgres.control import SIZE_LIMIT as CONTROL_LIMIT
+from ocibuild.postgres.control import parse_control
+
+from .difference import Difference
+from .elf import elf_differences
+
+__all__ = ["Bytes", "content_difference"]
+
+Bytes = bytes | mmap.mmap
+
+_TEXT_LIMIT = 4 * 1024 * 1024
+_LINES_LIMIT = 2_000
+_LINE_LIMIT = 400
+_SHOWN_LIMIT = 200
+_CONTEXT = 2
+_CHUNK = 1024 * 1024
+
+
+def content_difference(path: str, a: Bytes, b: Bytes) -> Difference:
+    """How the content of a file differs.
+
+    Args:
+        path: Where it is in the image; the name says what a control file is.
+        a: The first side's content, or a map of it.
+        b: The second's.
+    """
+    size_a, size_b = f"{len(a):,} bytes", f"{len(b):,} bytes"
+    below: tuple[Difference, ...] = ()
+    lines: tuple[str, ...] = ()
+    note = ""
+    if a[:4] == b[:4] == b"\x7fELF":
+        below = elf_differences(a, b, where=path)
+    elif path.endswith(".control") and len(a) <= CONTROL_LIMIT and len(b) <= CONTROL_LIMIT:
+        below = tuple(_keys(path, bytes(a[:]), bytes(b[:])))
+    if not below:
+        ours, theirs = _text(a), _text(b)
+        if ours is not None and theirs is not None:
+            lines, note = _unified(ours, theirs)
+        else:
+            note = _first_byte(a, b)
+    return Difference(kind="file", where=path, a=size_a, b=size_b, note=note, lines=lines, below=below)
+
+
+def _keys(path: str, a: bytes, b: bytes) -> Iterator[Difference]:
+    name = path.rpartition("/")[2].removesuffix(".control")
+    try:
+        ours, theirs = (parse_control(raw, name=name, where=path).values for raw in (a, b))
+    except OcibuildError:
+        return
+    for key in sorted(ours.keys() | theirs.keys()):
+        if ours.get(key) != theirs.get(key):
+            yield Difference(kind="control key", where=key, a=ours.get(key), b=theirs.get(key))
+
+
+def _text(data: Bytes) -> list[str] | None:
+    if len(data) > _TEXT_LIMIT:
+        return None
+    raw = bytes(data[:])
+    if b"\0" in raw:
+        return None
+    try:
+        # Not splitlines: a line ends where editors and PostgreSQL end it, and a carriage return is a difference.
+        return raw.decode().split("\n")
+    except UnicodeDecodeError:
+        return None
+
+
+def _unified(a: list[str], b: list[str]) -> tuple[tuple[str, ...], str]:
+    """A unified diff and a note. What both begin and end with is set aside first: difflib is slow on long texts."""
+    start = _common(a, b)
+    end = _common(a[start:][::-1], b[start:][::-1])
+    ours, theirs = a[start : len(a) - end], b[start : len(b) - end]
+    note = f"the first at line {start + 1}"
+    if len(ours) > _LINES_LIMIT or len(theirs) > _LINES_LIMIT:
+        return (), f"{len(ours):,} lines became {len(theirs):,}, {note}"
+    lead = max(0, start - _CONTEXT)
+    shown = unified_diff(
+        a[lead : len(a) - end + _CONTEXT if end > _CONTEXT else len(a)],
+        b[lead : len(b) - end + _CONTEXT if end > _CONTEXT else len(b)],
+        n=_CONTEXT,
+        lineterm="",
+    )
+    lines = [_numbered(line, lead)[:_LINE_LIMIT] for line in shown][2:]
+    if len(lines) > _SHOWN_LIMIT:
+        lines = [*lines[:_SHOWN_LIMIT], f"… {len(lines) - _SHOWN_LIMIT} lines more"]
+    return tuple(lines), ""
+
+
+def _numbered(line: str, lead: int) -> str:
+    """A hunk's header with the line numbers of the whole text."""
+    if not line.startswith("@@"):
+        return line
+    _, left, right, _ = line.split(" ", 3)
+    return f"@@ {_moved(left, lead)} {_moved(right, lead)} @@"
+
+
+def _moved(span: str, lead: int) -> str:
+    start, comma, count = span[1:].partition(",")
+    return f"{span[0]}{int(start) + lead}{comma}{count}"
+
+
+def _common(a: Sequence[str], b: Sequence[str]) -> int:
+    return next((at for at, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), min(len(a), len(b)))
+
+
+def _taken(data: Bytes, start: int) -> bytes:
+    """A chunk; the pages of a map are given back, or a large file would count as memory in use."""
+    chunk = bytes(data[start : start + _CHUNK])
+    if isinstance(data, mmap.mmap) and hasattr(data, "madvise"):
+        data.madvise(mmap.MADV_DONTNEED, start, len(chunk))
+    return chunk
+
+
+def _first_byte(a: Bytes, b: Bytes) -> str:
+    for start in range(0, min(len(a), len(b)), _CHUNK):
+        one, other = (_taken(data, start) for data in (a, b))
+        if one != other:
+            at = next(
+                (at for at, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), min(len(one), len(other))
+            )
+            return f"the first differing byte is {start + at:,}"
+    return "one is the beginning of the other"

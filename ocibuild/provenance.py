@@ -1,0 +1,215 @@
+"""Provenance: what an image was made of, with which settings and codecs, as a SLSA v1 statement that refers to it.
+
+The statement is an in-toto Statement v1 with the predicate `https://slsa.dev/provenance/v1`, kept as a referrer of the
+image (image-spec 1.1, "subject"). It is the same for the same input: it holds no time, no path and no name of a machine. It
+is a claim: nothing vouches for it before it is signed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ocibuild import FORMAT
+from ocibuild.errors import DocumentError, NotFoundError, SourceError
+from ocibuild.layer.format import CODECS
+from ocibuild.oci import Descriptor, Digest, Manifest, media_types
+from ocibuild.oci.canonical import encode
+from ocibuild.store import Artifact, LocalStore
+from ocibuild.store.graph import read_blob, read_document
+
+__all__ = [
+    "BUILD_TYPE",
+    "PREDICATE_TYPE",
+    "Provenance",
+    "Resource",
+    "attach_provenance",
+    "file_resource",
+    "find_provenance",
+    "folder_resource",
+]
+
+PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
+BUILD_TYPE = "https://github.com/ocibuild/ocibuild/blob/main/docs/reference/provenance.md"
+_BUILDER = "https://github.com/ocibuild/ocibuild"
+_STATEMENT = "https://in-toto.io/Statement/v1"
+_IN_TOTO = "application/vnd.in-toto+json"
+_EMPTY = b"{}"
+_REFERRERS_LIMIT = 100
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An input (in-toto, ResourceDescriptor): its name and digests by algorithm, `dirHash` for a folder."""
+
+    name: str
+    digest: dict[str, str]
+
+
+def installed_codecs() -> dict[str, str]:
+    """The version of every codec's package, by the codec's name."""
+    return {compression.value: f"{codec.package} {codec.version}" for compression, codec in CODECS.items()}
+
+
+class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+    """What an image was made of and how.
+
+    Attributes:
+        format: The format number.
+        codecs: The version of each codec's package, by the codec's name.
+        parameters: The settings of the build, as `ocibuild rebuild` takes them up again.
+        sources: The inputs.
+        version: The version of ocibuild.
+    """
+
+    format: int = FORMAT
+    codecs: dict[str, str] = msgspec.field(default_factory=installed_codecs)
+    parameters: dict[str, Any]
+    sources: tuple[Resource, ...] = ()
+    version: str
+
+    def statement(self, subject: Descriptor) -> bytes:
+        """The statement about an image, in canonical JSON."""
+        return encode(
+            {
+                "_type": _STATEMENT,
+                "subject": [{"digest": {subject.digest.algorithm: subject.digest.encoded}}],
+                "predicateType": PREDICATE_TYPE,
+                "predicate": {
+                    "buildDefinition": {
+                        "buildType": BUILD_TYPE,
+                        "externalParameters": self.parameters,
+                        "internalParameters": {"format": self.format, "codecs": self.codecs},
+                        "resolvedDependencies": list(self.sources),
+                    },
+                    "runDetails": {"builder": {"id": _BUILDER, "version": {"ocibuild": self.version}}},
+                },
+            }
+        )
+
+
+def attach_provenance(image: Artifact, store: LocalStore, provenance: Provenance) -> Descriptor:
+    """Keep a statement about an image beside it, found by `referrers`.
+
+    Args:
+        image: The image or index; it is in the store.
+        store: The store to write to.
+        provenance: What to say of it.
+
+    Returns:
+        The descriptor of the manifest that refers to the image.
+
+    Raises:
+        StoreError: The store cannot be written.
+    """
+    statement = provenance.statement(image.root)
+    manifest = Manifest(
+        media_type=media_types.IMAGE_MANIFEST,
+        artifact_type=_IN_TOTO,
+        config=_push(store, _EMPTY, media_types.EMPTY),
+        layers=(_push(store, statement, _IN_TOTO),),
+        subject=image.root.bare,
+        annotations={"in-toto.io/predicate-type": PREDICATE_TYPE},
+    )
+    return _push(store, encode(manifest), media_types.IMAGE_MANIFEST)
+
+
+def find_provenance(image: Artifact) -> Provenance | None:
+    """What is said of how an image was made; None where nothing is that this program understands.
+
+    A statement about another image, or by another kind of build, is passed over.
+
+    Raises:
+        NotFoundError, ContentError: A statement is missing or damaged.
+    """
+    referrers = getattr(image.source, "referrers", None)
+    if referrers is None:
+        return None
+    for item in referrers(image.root, artifact_type=_IN_TOTO)[:_REFERRERS_LIMIT]:
+        manifest = read_document(image.source, item)
+        if not isinstance(manifest, Manifest):
+            continue
+        for layer in manifest.layers:
+            if layer.media_type == _IN_TOTO and (found := _read(read_blob(image.source, layer), image.digest)):
+                return found
+    return None
+
+
+def _read(raw: bytes, digest: Digest) -> Provenance | None:
+    try:
+        plain = msgspec.json.decode(raw)
+        definition = plain["predicate"]["buildDefinition"]
+        if plain["predicateType"] != PREDICATE_TYPE or definition["buildType"] != BUILD_TYPE:
+            return None
+        if all(item["digest"].get(digest.algorithm) != digest.encoded for item in plain["subject"]):
+            return None
+        return msgspec.convert(
+            {
+                "format": definition["internalParameters"]["format"],
+                "codecs": definition["internalParameters"]["codecs"],
+                "parameters": definition["externalParameters"],
+                "sources": definition.get("resolvedDependencies", []),
+                "version": plain["predicate"]["runDetails"]["builder"]["version"]["ocibuild"],
+            },
+            Provenance,
+        )
+    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DocumentError(f"not a provenance statement: {type(error).__name__}: {error}", where=digest) from None
+
+
+def file_resource(path: Path, *, name: str | None = None) -> Resource:
+    """A file and its SHA-256.
+
+    Raises:
+        NotFoundError, SourceError: It is not there, or cannot be read.
+    """
+    return Resource(name=name or path.name, digest={"sha256": _file_hash(path)})
+
+
+def folder_resource(folder: Path, *, name: str | None = None) -> Resource:
+    """A folder and its `dirHash` (in-toto, digest_set.md): the SHA-256 of the sorted lines of `sha256sum`.
+
+    Raises:
+        NotFoundError, SourceError: It is not there, or cannot be read.
+    """
+    lines = []
+    for path in _files(folder):
+        shown = path.relative_to(folder).as_posix()
+        lines.append((os.fsencode(shown), f"{_file_hash(path)}  ".encode() + os.fsencode(shown) + b"\n"))
+    return Resource(
+        name=name or folder.resolve().name,
+        digest={"dirHash": hashlib.sha256(b"".join(line for _, line in sorted(lines))).hexdigest()},
+    )
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for where, _, names in os.walk(folder):
+        yield from (path for name in names if (path := Path(where, name)).is_file() and not path.is_symlink())
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise NotFoundError("no such file", where=path) from None
+    except OSError as error:
+        raise SourceError(f"cannot be read: {error.strerror}", where=path) from error
+
+
+def _push(store: LocalStore, raw: bytes, media_type: str) -> Descriptor:
+    descriptor = Descriptor.of(raw, media_type)
+    store.push(descriptor, io.BytesIO(raw))
+    return descriptor
+
+
+def same_sources(recorded: Iterable[Resource], found: Iterable[Resource]) -> list[str]:
+    """The names of inputs whose digest is not the one recorded, or that one side alone has."""
+    ours = {item.name: item.digest for item in recorded}
+    theirs = {item.name: item.digest for item in found}
+    return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
