@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -17,8 +16,7 @@ from .store.graph import read_config, read_document
 __all__ = ["Description", "ImageDescription", "LayerDescription", "describe"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LayerDescription:
+class LayerDescription(msgspec.Struct, frozen=True, kw_only=True):
     """A layer: its blob, the digest of the archive in it, and its members."""
 
     descriptor: Descriptor
@@ -26,8 +24,7 @@ class LayerDescription:
     members: tuple[Member, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageDescription:
+class ImageDescription(msgspec.Struct, frozen=True, kw_only=True):
     """One platform's image; `config` and `layers` are empty for a manifest that is no image."""
 
     descriptor: Descriptor
@@ -42,8 +39,7 @@ class ImageDescription:
         return self.descriptor.size + self.manifest.config.size + sum(item.size for item in self.manifest.layers)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Description:
+class Description(msgspec.Struct, frozen=True, kw_only=True):
     """An artifact: its root, the images under it, and what refers to it."""
 
     root: Descriptor

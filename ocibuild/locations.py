@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from .errors import NotFoundError, UsageError
 from .oci import Digest, Reference
@@ -28,8 +29,7 @@ __all__ = ["Location", "RegistryOptions", "open_artifact", "open_registry", "ope
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Location:
+class Location(msgspec.Struct, frozen=True, kw_only=True):
     """A place and perhaps an image in it.
 
     Attributes:
@@ -90,8 +90,7 @@ def parse_location(text: str, *, to_write: bool = False) -> Location:
         ) from None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RegistryOptions:
+class RegistryOptions(msgspec.Struct, frozen=True, kw_only=True):
     """How a registry is reached.
 
     Attributes:
@@ -105,12 +104,18 @@ class RegistryOptions:
     """
 
     username: str | None = None
-    password: str = field(default="", repr=False)
+    password: str = ""
     plain_http: bool | None = None
     ca_file: str | None = None
     client_certificate: tuple[str, str] | None = None
     mount_from: tuple[str, ...] = ()
     is_anonymous: bool = False
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return [(name, getattr(self, name)) for name in self.__struct_fields__ if name != "password"]
+
+    def __repr__(self) -> str:
+        return f"RegistryOptions({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
 
 
 def open_store(location: str | Location, *, registry: RegistryOptions | None = None) -> LocalStore:

@@ -208,8 +208,20 @@ def _push(store: LocalStore, raw: bytes, media_type: str) -> Descriptor:
     return descriptor
 
 
-def same_sources(recorded: Iterable[Resource], found: Iterable[Resource]) -> list[str]:
-    """The names of inputs whose digest is not the one recorded, or that one side alone has."""
-    ours = {item.name: item.digest for item in recorded}
-    theirs = {item.name: item.digest for item in found}
-    return sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+def changed_sources(recorded: Iterable[Resource], found: Iterable[Resource]) -> list[str]:
+    """What inputs are not those recorded, a line each. They are known by their digests: a name may be another."""
+    ours, theirs = list(recorded), list(found)
+    known, given = [item.digest for item in ours], [item.digest for item in theirs]
+    names = {item.name for item in theirs}
+    lines = []
+    for item in ours:
+        if item.digest not in given:
+            what = "is not what it was" if item.name in names else "was packed, and was not given"
+            lines.append(f"{item.name} {what}")
+    old = {item.name for item in ours}
+    lines += [
+        f"{item.name} was given, and was not packed"
+        for item in theirs
+        if item.digest not in known and item.name not in old
+    ]
+    return lines

@@ -9,15 +9,16 @@ from typing import Any
 
 from ocibuild import FORMAT
 from ocibuild.diff import Comparison, compare
-from ocibuild.errors import UsageError
+from ocibuild.errors import NotFoundError, UsageError
 from ocibuild.layer import Compression
+from ocibuild.layer.stream import drain
 from ocibuild.oci import Digest, Index, Platform
 from ocibuild.oci.annotations import CREATED, full_key
 from ocibuild.postgres.build import build_extension
 from ocibuild.postgres.sources import Source
 from ocibuild.provenance import Provenance, find_provenance, installed_codecs
-from ocibuild.store import Artifact, LocalStore
-from ocibuild.store.graph import find_platform, platform_images, read_config, read_document
+from ocibuild.store import Artifact, LocalStore, RemoteStore
+from ocibuild.store.graph import find_platform, platform_images, read_config, read_document, walk
 
 __all__ = ["Level", "Rebuilt", "Settings", "rebuild", "recorded_settings"]
 
@@ -65,7 +66,8 @@ class Rebuilt:
     Attributes:
         image: The image that was there.
         built: The one built from the sources.
-        settings: What it was built with.
+        settings: What it was built with now.
+        recorded: What the image shows of how it was built.
         levels: The digests, from the index down to the diff IDs.
         comparison: Why they differ.
     """
@@ -73,6 +75,7 @@ class Rebuilt:
     image: Artifact
     built: Artifact
     settings: Settings
+    recorded: Settings
     levels: tuple[Level, ...]
     comparison: Comparison
 
@@ -91,9 +94,10 @@ class Rebuilt:
     @property
     def codecs(self) -> tuple[str, str]:
         """The codec versions that made the image's layers, as far as that is known, and those that made these."""
-        name = self.settings.compression.value
-        recorded = self.settings.provenance.codecs.get(name, "") if self.settings.provenance else ""
-        return recorded, installed_codecs().get(name, "")
+        codecs = self.recorded.provenance.codecs if self.recorded.provenance else {}
+        return codecs.get(self.recorded.compression.value, ""), installed_codecs().get(
+            self.settings.compression.value, ""
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The result as `--json` prints it."""
@@ -158,6 +162,7 @@ def rebuild(
     into: LocalStore | None = None,
     labels: Mapping[str, str] | None = None,
     settings: Settings | None = None,
+    distro: str | None = None,
     threads: int | None = None,
     reproducible: bool = True,
     on_progress: Callable[[int], None] | None = None,
@@ -170,6 +175,7 @@ def rebuild(
         into: Where to build; a spool by default.
         labels: Labels to set otherwise than in the image; an empty value leaves one out.
         settings: Those of the image by default.
+        distro: The Debian release of the server's image, for labels that the settings do not have.
         threads: Compression threads, by default one a core.
         reproducible: Refuse an installed codec that gives other bytes than the format.
         on_progress: Called with the number of archive bytes that were just read.
@@ -186,7 +192,9 @@ def rebuild(
         >>> rebuild(image, sources).is_equal
         True
     """
-    known = settings or recorded_settings(image)
+    recorded = recorded_settings(image)
+    known = settings or recorded
+    _check_blobs(image)
     chosen = {**known.labels, **{full_key(key): value for key, value in (labels or {}).items()}}
     if known.created is None:
         chosen.setdefault(CREATED, "")
@@ -196,6 +204,7 @@ def rebuild(
         labels=chosen,
         annotations=known.annotations,
         platforms=known.platforms,
+        distro=distro,
         compression=known.compression,
         created=known.created,
         threads=threads,
@@ -208,6 +217,7 @@ def rebuild(
         image=image,
         built=built,
         settings=known,
+        recorded=recorded,
         levels=tuple(_levels(image, built)),
         comparison=compare(image, built),
     )
@@ -221,8 +231,28 @@ def _levels(image: Artifact, built: Artifact) -> Iterator[Level]:
     ours, theirs = ({str(name): item for name, item in platform_images(side)} for side in (image, built))
     for name in sorted(ours.keys() | theirs.keys()):
         left, right = (dict(_digests(side[name])) if name in side else {} for side in (ours, theirs))
+        if "layer 2" in left or "layer 2" in right:
+            left, right = ({_numbered(key): value for key, value in side.items()} for side in (left, right))
         for key in sorted(left.keys() | right.keys(), key=[*left, *right].index):
             yield Level(platform=name, name=key, image=left.get(key, ""), built=right.get(key, ""))
+
+
+def _numbered(name: str) -> str:
+    return f"{name} 1" if name in ("layer", "diff ID") else name
+
+
+def _check_blobs(image: Artifact) -> None:
+    """See that the image is whole: its digest says nothing of blobs that are gone or damaged.
+
+    Raises:
+        NotFoundError, ContentError: A blob is missing or damaged.
+    """
+    for blob in walk(image.source, image.root):
+        if not isinstance(image.source, RemoteStore):
+            with image.source.fetch(blob) as stream:
+                drain(stream)
+        elif not image.source.exists(blob):
+            raise NotFoundError("no such blob in the registry", where=blob.digest, hint="Push the image again.")
 
 
 def _digests(image: Artifact) -> Iterator[tuple[str, Digest]]:

@@ -15,9 +15,10 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 from ocibuild import __version__, postgres
 from ocibuild.cli.findings import report_dict, show_findings, show_verdicts
@@ -88,10 +89,21 @@ def run(options: argparse.Namespace) -> int:
                 postgres.check_version(source.main_control.default_version, options.expect_version)
     place = _place(options, given.name)
     _check_outside(place, given)
-    report = _checked(given, options)
-    tags = _tags(options, place, postgres.tag_fields(version, given.major, distro=given.distro, created=created))
     total = sum(total_size(root.entries.values()) for root in roots)
-    with _open_store(place, given.name) as store, progress("building", total) as advance:
+    settings: dict[str, Any] = {
+        "compression": Compression(options.compression),
+        "created": created,
+        "threads": options.threads,
+        "reproducible": options.reproducible,
+    }
+    with (
+        _open_store(place, given.name) as store,
+        progress("building", total) as advance,
+        postgres.begin_layers(roots, into=store, on_progress=advance, **settings) as layers,
+    ):
+        # Meanwhile: nothing is kept before the checks have passed.
+        report = _checked(given, options)
+        tags = _tags(options, place, postgres.tag_fields(version, given.major, distro=given.distro, created=created))
         image = postgres.build_extension(
             given.sources,
             into=store,
@@ -99,19 +111,16 @@ def run(options: argparse.Namespace) -> int:
             annotations=annotations,
             platforms=options.platform,
             distro=given.distro,
-            compression=Compression(options.compression),
-            created=created,
-            threads=options.threads,
-            reproducible=options.reproducible,
-            on_progress=advance,
+            layers=layers,
+            **settings,
         )
         copy(image, store, tags=tags)
         if options.provenance:
             attach_provenance(image, store, _provenance(given, options, created))
         shown = describe(image, files=False)
     mount = postgres.configuration(given.name, roots, env=given.recipe.env)
-    settings = {"stripLibdir": options.strip_libdir, "bitcode": options.bitcode, "folders": options.folders}
-    built = _Built(given, version, shown, labels, place, tags, report, mount, settings)
+    packing = {"stripLibdir": options.strip_libdir, "bitcode": options.bitcode, "folders": options.folders}
+    built = _Built(given, version, shown, labels, place, tags, report, mount, packing)
     if options.json:
         print_json(built.to_dict())
     else:
@@ -138,8 +147,7 @@ def _checked(given: Input, options: argparse.Namespace) -> postgres.Report:
     return report
 
 
-@dataclass(frozen=True, slots=True)
-class _Built:
+class _Built(msgspec.Struct, frozen=True):
     """What came of a build."""
 
     given: Input

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import replace
+
+import msgspec
 
 from ocibuild.cli.access import add_registry_options, registry_options
 from ocibuild.cli.progress import blob_progress
@@ -45,7 +46,9 @@ def run(options: argparse.Namespace) -> int:
         raise UsageError("a digest in the destination", wanted="a tag", where=place)
     tags = [name] if name else _names(artifact, origin)
     total = sum(item.size for item in walk(artifact.source, artifact.root)) if sys.stderr.isatty() else 0
-    with open_store(place, registry=replace(access, mount_from=_own_repository(origin, place))) as store:
+    with open_store(
+        place, registry=msgspec.structs.replace(access, mount_from=_own_repository(origin, place))
+    ) as store:
         is_remote = any(isinstance(end, RemoteStore) for end in (store, artifact.source))
         outcome = getattr(store, "outcome", None)
         with blob_progress("copying", total, has_lines=is_remote, outcome=outcome) as shown:

@@ -13,9 +13,11 @@ import argparse
 from ocibuild.cli.access import add_registry_options, registry_options
 from ocibuild.cli.render import Node, Style, print_json, printable, show_tree
 from ocibuild.diff import Comparison, Difference, compare
-from ocibuild.locations import open_artifact
+from ocibuild.errors import NotFoundError
+from ocibuild.locations import RegistryOptions, open_artifact
 from ocibuild.oci import Platform
 from ocibuild.oci.media_types import INDEXES
+from ocibuild.store import Artifact
 from ocibuild.store.graph import find_platform
 
 TROUBLE = 2
@@ -40,15 +42,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compare and show."""
     registry = registry_options(options)
-    a, b = (open_artifact(text, registry=registry) for text in (options.a, options.b))
-    if options.platform:
-        a, b = (find_platform(item, Platform.parse(options.platform)) for item in (a, b))
+    platform = Platform.parse(options.platform) if options.platform else None
+    a, b = (_open(text, platform, registry) for text in (options.a, options.b))
     found = compare(a, b, semantic=options.semantic)
     if options.json:
         print_json(found.to_dict())
     else:
         print("\n".join(show_comparison(found, Style(no_color=options.no_color))))
     return 0 if found.is_equal else 1
+
+
+def _open(text: str, platform: Platform | None, registry: RegistryOptions) -> Artifact:
+    image = open_artifact(text, registry=registry)
+    if platform is None:
+        return image
+    try:
+        return find_platform(image, platform)
+    except NotFoundError as error:
+        raise NotFoundError(error.found, wanted=error.wanted, where=text) from None
 
 
 def show_comparison(found: Comparison, style: Style) -> list[str]:
@@ -95,4 +106,8 @@ def _line(item: Difference, style: Style) -> str:
 
 def _coloured(line: str, style: Style) -> str:
     colour = _MARKS.get(line[:1])
-    return style(printable(line), colour) if colour else printable(line)
+    if not colour:
+        return printable(line)
+    # A blank at the end would not be seen.
+    shown = line.rstrip(" ")
+    return style(printable(shown) + "·" * (len(line) - len(shown)) if len(shown) > 1 else printable(line), colour)

@@ -7,7 +7,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+
+import msgspec
 
 from ocibuild.cli.render import human_size, message
 from ocibuild.oci import Descriptor, Digest
@@ -40,8 +41,7 @@ def progress(title: str, total: int) -> Iterator[Callable[[int], None] | None]:
         yield lambda size: bar.advance(task, size)
 
 
-@dataclass(slots=True)
-class BlobProgress:
+class BlobProgress(msgspec.Struct):
     """What `copy` is told to call.
 
     Attributes:
@@ -53,8 +53,8 @@ class BlobProgress:
     advance_bar: Callable[[int], None] | None
     has_lines: bool
     outcome: Mapping[Digest, str]
-    _begun: dict[Digest, float] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _begun: dict[Digest, float] = msgspec.field(default_factory=dict)
+    _lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
     def advance(self, descriptor: Descriptor, size: int) -> None:
         """Bytes of a blob were handled."""

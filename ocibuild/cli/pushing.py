@@ -8,8 +8,9 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from ocibuild import postgres
 from ocibuild.cli.access import registry_options
@@ -35,7 +36,7 @@ __all__ = ["push"]
 def push(options: argparse.Namespace, early: Early) -> int:
     """Push, and say what was sent; what was asked early need not be asked again."""
     reference = _destination(options.reference)
-    access = replace(registry_options(options), mount_from=tuple(options.mount_from))
+    access = msgspec.structs.replace(registry_options(options), mount_from=tuple(options.mount_from))
     artifact = open_artifact(options.source)
     if options.platform:
         artifact = find_platform(artifact, Platform.parse(options.platform))
@@ -95,7 +96,7 @@ def _moved(tags: list[str]) -> str:
 
 def _warn_if_private(reference: Reference, access: RegistryOptions, artifact: Artifact) -> None:
     """A new package of GHCR is private, and a cluster without credentials would not get it."""
-    with open_registry(reference, replace(access, is_anonymous=True)) as store:
+    with open_registry(reference, msgspec.structs.replace(access, is_anonymous=True)) as store:
         try:
             store.resolve(artifact.digest)
         except OcibuildError:

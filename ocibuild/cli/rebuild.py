@@ -24,8 +24,10 @@ from ocibuild.layer import Compression
 from ocibuild.layer.plan import total_size
 from ocibuild.locations import open_artifact
 from ocibuild.oci import Platform
-from ocibuild.provenance import same_sources
-from ocibuild.reproduce import Rebuilt, narrowed, rebuild, recorded_settings
+from ocibuild.oci.annotations import TITLE
+from ocibuild.postgres.keys import OPERAND_NAME, OPERAND_OS, PG_MAJOR
+from ocibuild.provenance import changed_sources
+from ocibuild.reproduce import Rebuilt, Settings, narrowed, rebuild, recorded_settings
 from ocibuild.store.graph import find_platform
 
 TROUBLE = 2
@@ -52,7 +54,10 @@ def run(options: argparse.Namespace) -> int:
     if len(options.platform) > 1:
         raise UsageError("several platforms", wanted="one, or none for all of them", where="--platform")
     image = open_artifact(options.image, registry=registry_options(options))
-    settings = recorded_settings(image)
+    if options.threads is not None and options.threads < 1:
+        raise UsageError(f"--threads {options.threads}", wanted="1 or more")
+    settings = _said(options, recorded_settings(image))
+    distro = options.distro
     if options.platform:
         image = find_platform(image, Platform.parse(options.platform[0]))
     settings = narrowed(
@@ -62,21 +67,21 @@ def run(options: argparse.Namespace) -> int:
         created=created_time(options.created) if options.created else None,
     )
     changed: list[str] = []
-    if settings.provenance is not None:
-        recorded_options(options, settings.provenance)
+    provenance = settings.provenance
+    if provenance is not None:
+        recorded_options(options, provenance)
     given = read_input(options)
-    if settings.provenance is not None:
-        resources = [
-            item
-            for item in source_resources(given.sources)
-            if not options.platform or _is_for(item.name, options.platform[0])
-        ]
-        wanted = [
-            item
-            for item in settings.provenance.sources
-            if not options.platform or _is_for(item.name, options.platform[0])
-        ]
-        changed = same_sources(wanted, resources)
+    have = sorted({str(source.platform) for source in given.sources if source.platform})
+    if have and (lacking := [str(item) for item in settings.platforms if str(item) not in have]):
+        raise UsageError(
+            f"no source for {', '.join(lacking)}, which the image has",
+            wanted=f"sources for all; those given are for {', '.join(have)}",
+            hint=f"Give the others too, or compare one alone: --platform {have[0]}.",
+        )
+    if provenance is not None:
+        sides = (provenance.sources, source_resources(given.sources))
+        wanted, packed = ([item for item in side if _is_for(item.name, options.platform)] for side in sides)
+        changed = changed_sources(wanted, packed)
     total = sum(total_size(source.entries) for source in given.sources)
     with progress("rebuilding", total) as advance:
         found = rebuild(
@@ -84,6 +89,7 @@ def run(options: argparse.Namespace) -> int:
             given.sources,
             labels=pairs(options.label, "--label"),
             settings=settings,
+            distro=distro,
             threads=options.threads,
             reproducible=options.reproducible,
             on_progress=advance,
@@ -91,14 +97,30 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json({**found.to_dict(), "changedSources": changed})
     else:
-        for name in changed:
-            message(f"{printable(name)} is not the source that the provenance names")
+        for line in changed:
+            message(printable(line))
+        if provenance is None and not found.is_equal:
+            message("no provenance: options that do not show in an image, such as --include, must be said again")
         print("\n".join(_lines(found, Style(no_color=options.no_color))))
     return 0 if found.is_equal else 1
 
 
-def _is_for(name: str, platform: str) -> bool:
-    return "=" not in name or name.startswith(f"{Platform.parse(platform)}=")
+def _said(options: argparse.Namespace, settings: Settings) -> Settings:
+    """The settings without the labels that what was said decides anew."""
+    anew = {
+        TITLE: options.name,
+        PG_MAJOR: options.pg,
+        OPERAND_OS: options.distro,
+        OPERAND_NAME: options.distro,
+    }
+    labels = {key: value for key, value in settings.labels.items() if not anew.get(key)}
+    if options.name:
+        labels[TITLE] = options.name.rpartition("/")[2]
+    return narrowed(settings, labels=labels)
+
+
+def _is_for(name: str, platforms: list[str]) -> bool:
+    return not platforms or "=" not in name or name.startswith(f"{Platform.parse(platforms[0])}=")
 
 
 def _lines(found: Rebuilt, style: Style) -> Iterator[str]:
@@ -116,8 +138,9 @@ def _lines(found: Rebuilt, style: Style) -> Iterator[str]:
     yield ""
     if found.only_compression:
         recorded, installed = found.codecs
-        by = f"by {recorded}" if recorded else "by a codec that no provenance names"
+        names = [item.compression.value for item in (found.recorded, found.settings)]
         yield f"{style('not reproduced', 'red')}: only the compressed bytes differ, the archives are equal"
-        yield f"the image's layers were compressed {by}, these by {installed or 'none'}"
+        by = f"by {recorded or 'nothing'}" if recorded or names[0] == "none" else "by a codec that no provenance names"
+        yield f"the image's layers are {names[0]}, compressed {by}; these are {names[1]}, compressed by {installed or 'nothing'}"
     else:
         yield f"{style('not reproduced', 'red')} {found.image.digest}"

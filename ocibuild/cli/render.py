@@ -9,21 +9,21 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TextIO
+
+import msgspec
 
 __all__ = ["Node", "Style", "human_size", "message", "print_json", "printable", "show_tree", "table"]
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
-@dataclass(slots=True)
-class Node:
+class Node(msgspec.Struct):
     """A line of a tree, the lines that belong to it, and those below it."""
 
     text: str
-    children: list[Node] = field(default_factory=list)
-    lines: list[str] = field(default_factory=list)
+    children: list[Node] = msgspec.field(default_factory=list)
+    lines: list[str] = msgspec.field(default_factory=list)
 
     def add(self, text: str) -> Node:
         """A new line below this one."""

@@ -6,8 +6,9 @@ import argparse
 import os
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from ocibuild import postgres
 from ocibuild.cli.render import message, printable
@@ -26,8 +27,7 @@ _SIZE = re.compile(r"([0-9]{1,12})\s*(|[kKMG])i?B?")
 _UNITS = {"": 1, "k": 1000, "K": 1000, "M": 1000**2, "G": 1000**3}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Input:
+class Input(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be packed, and what is known of it.
 
     Attributes:
@@ -168,7 +168,7 @@ def _resources(source: postgres.Source) -> Iterator[Resource]:
     name = f"{lead}{source.where.resolve().name}"
     if source.kind == "licences":
         files = [entry.content for entry in source.entries if isinstance(entry, File)]
-        yield from (file_resource(path) for path in files if isinstance(path, Path))
+        yield from (file_resource(Path(path)) for path in files if not isinstance(path, bytes))
     elif source.where.is_dir():
         yield folder_resource(source.where, name=name)
     elif source.where.is_file():

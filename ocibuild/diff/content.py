@@ -69,7 +69,8 @@ def _text(data: Bytes) -> list[str] | None:
         return None
     try:
         # Not splitlines: a line ends where editors and PostgreSQL end it, and a carriage return is a difference.
-        return raw.decode().split("\n")
+        *lines, last = raw.decode().split("\n")
+        return [f"{line}\n" for line in lines] + ([last] if last else [])
     except UnicodeDecodeError:
         return None
 
@@ -87,18 +88,26 @@ def _unified(a: list[str], b: list[str]) -> tuple[tuple[str, ...], str]:
         a[lead : len(a) - end + _CONTEXT if end > _CONTEXT else len(a)],
         b[lead : len(b) - end + _CONTEXT if end > _CONTEXT else len(b)],
         n=_CONTEXT,
-        lineterm="",
     )
-    lines = [_numbered(line, lead)[:_LINE_LIMIT] for line in shown][2:]
+    lines = [part for line in list(shown)[2:] for part in _shown_lines(line, lead)]
     if len(lines) > _SHOWN_LIMIT:
         lines = [*lines[:_SHOWN_LIMIT], f"… {len(lines) - _SHOWN_LIMIT} lines more"]
     return tuple(lines), ""
 
 
+def _shown_lines(line: str, lead: int) -> Iterator[str]:
+    """A line of a diff without its end; one that has none is marked as diff(1) does."""
+    yield _cut(_numbered(line.removesuffix("\n"), lead) if line.startswith("@@") else line.removesuffix("\n"))
+    if not line.endswith("\n"):
+        yield "\\ No newline at end of file"
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= _LINE_LIMIT else f"{line[:_LINE_LIMIT]}… ({len(line):,} characters)"
+
+
 def _numbered(line: str, lead: int) -> str:
     """A hunk's header with the line numbers of the whole text."""
-    if not line.startswith("@@"):
-        return line
     _, left, right, _ = line.split(" ", 3)
     return f"@@ {_moved(left, lead)} {_moved(right, lead)} @@"
 

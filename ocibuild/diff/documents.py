@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from ocibuild.oci.annotations import CREATED
 from ocibuild.oci.canonical import encode
 
 from .difference import Difference
@@ -36,6 +37,8 @@ def document_differences(
     left_out = {*without, *(_TIMES if semantic else ())}
     ours, theirs = ({key: value for key, value in item.items() if key not in left_out} for item in (a, b))
     found = list(_differences(ours, theirs, (), kind))
+    if semantic:
+        found = [item for item in found if item.where != CREATED]
     created = next(((item.a, item.b) for item in found if item.where == "created"), None)
     # The history says the same date once a layer.
     return [item for item in found if not (_DATES.fullmatch(item.where) and (item.a, item.b) == created)]

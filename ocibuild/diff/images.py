@@ -112,7 +112,9 @@ class _Root:
         if not self.is_index:
             return
         ours, theirs = json.loads(self.raw), json.loads(other.raw)
-        yield from document_differences(ours, theirs, kind="index", without=_left_out("manifests", semantic=semantic))
+        yield from document_differences(
+            ours, theirs, kind="index", without=_left_out("manifests", semantic=semantic), semantic=semantic
+        )
         left, right = ([key for key in one.images if key in two.images] for one, two in ((self, other), (other, self)))
         if left != right and not semantic:
             yield Difference(kind="order", where="manifests", a=", ".join(left), b=", ".join(right))
@@ -148,7 +150,7 @@ def _images(a: _Root, b: _Root, semantic: bool, same: dict[str, int]) -> Iterato
         if one.digest != other.digest:
             below += _image(one, other, semantic, name, same)
         if below:
-            note = f"{same[name]} files are the same" if name in same else ""
+            note = f"{same[name]} file{'s are' if same[name] != 1 else ' is'} the same" if name in same else ""
             yield Difference(kind="image", where=name, note=note, below=tuple(below))
 
 
@@ -165,7 +167,9 @@ def _paired(a: _Root, b: _Root) -> Iterator[tuple[str, Artifact | None, Artifact
 def _entry(a: Descriptor, b: Descriptor, semantic: bool) -> list[Difference]:
     """What two indexes say of one image."""
     ours, theirs = (json.loads(msgspec.json.encode(item, enc_hook=str)) for item in (a, b))
-    return document_differences(ours, theirs, kind="index entry", without=_left_out(*_IDENTITY, semantic=semantic))
+    return document_differences(
+        ours, theirs, kind="index entry", without=_left_out(*_IDENTITY, semantic=semantic), semantic=semantic
+    )
 
 
 def _image(a: Artifact, b: Artifact, semantic: bool, name: str, same: dict[str, int]) -> Iterator[Difference]:
@@ -189,7 +193,7 @@ def _image(a: Artifact, b: Artifact, semantic: bool, name: str, same: dict[str, 
 def _documents(a: Side, b: Side, semantic: bool) -> Iterator[Difference]:
     ours, theirs = json.loads(a.raw), json.loads(b.raw)
     without = _left_out("layers", "config", semantic=semantic)
-    yield from document_differences(ours, theirs, kind="manifest", without=without)
+    yield from document_differences(ours, theirs, kind="manifest", without=without, semantic=semantic)
     left, right = (
         {key: value for key, value in item["config"].items() if key not in _IDENTITY} for item in (ours, theirs)
     )
@@ -226,12 +230,11 @@ def _fold(found: list[Difference]) -> list[Difference]:
     images = [_labels_once(item) for item in found if item.kind == "image"]
     rest = [item for item in found if item.kind != "image"]
     for number, item in enumerate(rest):
-        if (
-            item.kind == "annotation"
-            and images
-            and all(any(_is_same(item, below) for below in image.below) for image in images)
-        ):
-            rest[number] = replace(item, note="in the index and every image")
+        same = [next((below for below in image.below if _is_same(item, below)), None) for image in images]
+        if item.kind == "annotation" and images and all(same):
+            is_label = all(below is not None and below.kind == "label" for below in same)
+            note = "and annotation, in the index and every image" if is_label else "in the index and every image"
+            rest[number] = replace(item, kind="label" if is_label else "annotation", note=note)
             images = [
                 replace(image, below=tuple(below for below in image.below if not _is_same(item, below)))
                 for image in images

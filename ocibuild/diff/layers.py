@@ -14,11 +14,11 @@ from ocibuild.oci import Descriptor, Digest, ImageConfig, Manifest, media_types
 from ocibuild.store import Artifact, Fetcher
 from ocibuild.store.graph import read_blob, read_config, read_document
 
-from .archives import archive_differences, join
+from .archives import alone, archive_differences, join
 from .codec import CodecFacts, codec_differences, describe_codec
 from .difference import Difference
 from .files import Members, explain
-from .records import read_archive
+from .records import Record, read_archive
 
 __all__ = ["Layer", "Side", "layer_differences", "verify_claims"]
 
@@ -40,6 +40,11 @@ class Layer:
         found = layer_members(self.source, self.blob, self.diff_id, budget=Budget(self.budget))
         for number, (member, content) in enumerate(found):
             yield number, member, content
+
+    def records(self) -> list[tuple[str, Record]]:
+        """The members, by path."""
+        archive = read_archive(self.source, self.blob, self.diff_id, Budget(self.budget))
+        return [(record.member.path, record) for record in archive.records]
 
     def codec(self) -> CodecFacts:
         """How the blob was compressed."""
@@ -107,9 +112,11 @@ def layer_differences(a: Side, b: Side) -> list[Difference]:
     for one, other in zip(gone, new, strict=False):
         found += _node(one, other, _archives(one, other), max(len(a.layers), len(b.layers)))
     for layer in gone[len(new) :]:
-        found.append(Difference(kind="layer", where=f"layer {layer.number + 1}", a=layer.blob.digest))
+        below = tuple(alone(layer.records(), ()))
+        found.append(Difference(kind="layer", where=f"layer {layer.number + 1}", a=layer.blob.digest, below=below))
     for layer in new[len(gone) :]:
-        found.append(Difference(kind="layer", where=f"layer {layer.number + 1}", b=layer.blob.digest))
+        below = tuple(alone((), layer.records()))
+        found.append(Difference(kind="layer", where=f"layer {layer.number + 1}", b=layer.blob.digest, below=below))
     return found
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
+
+import msgspec
 
 from ocibuild.contents import layer_members
 from ocibuild.layer.read import Budget, Member
@@ -94,7 +96,7 @@ def _plain(member: Member) -> Member:
         path = path.removeprefix(".").lstrip("/")
     if path == ".":
         path = ""
-    return member if path == member.path else replace(member, path=path)
+    return member if path == member.path else msgspec.structs.replace(member, path=path)
 
 
 def _style(headers: list[bytes]) -> Iterator[tuple[str, str]]:

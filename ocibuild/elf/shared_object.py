@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 __all__ = ["Import", "SharedObject", "VersionNeed"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, order=True)
-class VersionNeed:
+class VersionNeed(msgspec.Struct, frozen=True, kw_only=True, order=True):
     """A symbol version that another library must have, such as `GLIBC_2.34` of `libc.so.6`.
 
     Attributes:
@@ -22,8 +21,7 @@ class VersionNeed:
     weak: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Import:
+class Import(msgspec.Struct, frozen=True, kw_only=True):
     """A dynamic symbol that something else must define.
 
     Attributes:
@@ -39,8 +37,7 @@ class Import:
     weak: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SharedObject:
+class SharedObject(msgspec.Struct, frozen=True, kw_only=True):
     """The facts of a shared object or program that decide where it can be loaded.
 
     Attributes:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
 from typing import Protocol
+
+import msgspec
 
 from ocibuild.oci import Descriptor, Digest
 
-from .compress import MEMBER_SIZE, Compression, compress
+from .compress import Compression, compress
 from .entry import Entry
 from .format import check_codec
 from .plan import plan
 from .tar import tar_chunks
+from .workers import Workers
 
 __all__ = ["BlobWriter", "Ingester", "Layer", "build_layer"]
 
@@ -37,8 +39,7 @@ class Ingester(Protocol):
         """A writer; leaving it without `commit` leaves nothing behind."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class Layer(msgspec.Struct, frozen=True, kw_only=True):
     """A layer blob and the digest of the archive inside it.
 
     Attributes:
@@ -59,6 +60,8 @@ def build_layer(
     compression: Compression = Compression.GZIP,
     mtime: int = 0,
     threads: int | None = None,
+    workers: Workers | None = None,
+    ready: Callable[[], object] | None = None,
     reproducible: bool = True,
     on_progress: Callable[[int], None] | None = None,
 ) -> Layer:
@@ -70,6 +73,8 @@ def build_layer(
         compression: The codec.
         mtime: The modification time of every entry, whole seconds since 1970.
         threads: Compression threads, by default one a core; the bytes do not depend on it.
+        workers: Compression threads that several layers share, in place of `threads`.
+        ready: Called before the blob gets its name; what it raises leaves nothing behind.
         reproducible: Refuse an installed codec that gives other bytes than the format; when false, warn.
         on_progress: Called with the number of archive bytes that were just read.
 
@@ -92,7 +97,7 @@ def build_layer(
 
     def archive() -> Iterator[bytes]:
         nonlocal size
-        for block in _blocks(tar_chunks(planned, mtime=mtime)):
+        for block in tar_chunks(planned, mtime=mtime):
             hasher.update(block)
             size += len(block)
             if on_progress is not None:
@@ -100,9 +105,14 @@ def build_layer(
             yield block
 
     planned = plan(entries)
-    with into.ingest() as blob:
-        for data in compress(archive(), compression, threads=threads or available_cores()):
+    with ExitStack() as stack:
+        if workers is None:
+            workers = stack.enter_context(Workers(threads or available_cores()))
+        blob = stack.enter_context(into.ingest())
+        for data in compress(archive(), compression, workers=workers):
             blob.write(data)
+        if ready is not None:
+            ready()
         descriptor = blob.commit(compression.media_type)
     return Layer(descriptor=descriptor, diff_id=Digest.from_hash(hasher), uncompressed_size=size)
 
@@ -112,15 +122,3 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _blocks(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in blocks of `MEMBER_SIZE`, so that members do not depend on where files begin."""
-    block = bytearray()
-    for chunk in chunks:
-        block += chunk
-        while len(block) >= MEMBER_SIZE:
-            yield bytes(block[:MEMBER_SIZE])
-            del block[:MEMBER_SIZE]
-    if block:
-        yield bytes(block)

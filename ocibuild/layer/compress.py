@@ -10,12 +10,11 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from functools import partial
 
 from ocibuild.oci import media_types
 
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from .workers import Task, Workers
 
 __all__ = ["GZIP_LEVEL", "MEMBER_SIZE", "ZSTD_LEVEL", "Compression", "compress"]
 
@@ -45,42 +44,37 @@ class Compression(enum.Enum):
         }[self]
 
 
-def compress(blocks: Iterable[bytes], compression: Compression, *, threads: int = 1) -> Iterator[bytes]:
+def compress(blocks: Iterable[bytes], compression: Compression, *, workers: Workers | None = None) -> Iterator[bytes]:
     """The compressed bytes of an archive that comes in blocks of `MEMBER_SIZE` bytes, the last one shorter.
 
     Args:
         blocks: The archive. Every block but the last has exactly `MEMBER_SIZE` bytes.
         compression: The codec.
-        threads: How many threads work for gzip; the bytes are the same for any number.
+        workers: Threads for gzip, by default the caller's alone; the bytes are the same for any number.
     """
     if compression is Compression.NONE:
         return iter(blocks)
     if compression is Compression.ZSTD:
         return _zstd(blocks)
-    return _gzip(blocks, threads)
+    return _gzip(blocks, workers)
 
 
-def _gzip(blocks: Iterable[bytes], threads: int) -> Iterator[bytes]:
+def _gzip(blocks: Iterable[bytes], workers: Workers | None) -> Iterator[bytes]:
     from deflate import gzip_compress
 
-    if threads <= 1:
-        for block in blocks:
-            yield bytes(gzip_compress(block, GZIP_LEVEL))
-        return
-    from concurrent.futures import ThreadPoolExecutor
+    def member(block: bytes) -> bytes:
+        return bytes(gzip_compress(block, GZIP_LEVEL))
 
-    window: deque[Future[bytearray]] = deque()
-    with ThreadPoolExecutor(threads, thread_name_prefix="gzip") as pool:
-        try:
-            for block in blocks:
-                window.append(pool.submit(gzip_compress, block, GZIP_LEVEL))
-                if len(window) > 2 * threads:
-                    yield bytes(window.popleft().result())
-            while window:
-                yield bytes(window.popleft().result())
-        finally:
-            for future in window:
-                future.cancel()
+    if workers is None or workers.count <= 1:
+        yield from map(member, blocks)
+        return
+    window: deque[Task[bytes]] = deque()
+    for block in blocks:
+        window.append(workers.submit(partial(member, block)))
+        if len(window) > 2 * workers.count:
+            yield window.popleft().result()
+    while window:
+        yield window.popleft().result()
 
 
 def _zstd(blocks: Iterable[bytes]) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import BinaryIO, Protocol
 
-from ocibuild.errors import LayerError, OcibuildError
+from ocibuild.errors import CodecError, LayerError, OcibuildError
 
 from .stream import PullStream
 
@@ -33,7 +33,13 @@ def decompressed(stream: BinaryIO, codec: str) -> BinaryIO:
     if codec == "none":
         return stream
     sources: dict[str, Callable[[BinaryIO], _Source]] = {"gzip": _Gunzip, "zstd": _Unzstd, "xz": _Unxz}
-    return io.BufferedReader(_Decompressed(sources[codec](stream)), _CHUNK)
+    try:
+        source = sources[codec](stream)
+    except ImportError as error:
+        raise CodecError(
+            f"{error.name} is not installed", wanted=f"it, to read {codec}", hint="pip installs it."
+        ) from None
+    return io.BufferedReader(_Decompressed(source), _CHUNK)
 
 
 class _Gunzip:

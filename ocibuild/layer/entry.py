@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
 from pathlib import Path
 from typing import TypeAlias
+
+import msgspec
 
 from ocibuild.errors import EntryError
 
 __all__ = ["Directory", "Entry", "File", "Symlink"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class File:
-    """A regular file: `content` is its bytes, or the path of a local file with `size` bytes that is read when needed.
+class File(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A regular file: `content` is its bytes, or the path (`Path` or text) of a local file with `size` bytes, read when needed.
 
     Raises:
         EntryError: The content is not there, or has another size than the one given.
@@ -24,7 +25,7 @@ class File:
     """
 
     path: str
-    content: bytes | Path
+    content: bytes | Path | str
     size: int = -1
     mode: int = 0o644
 
@@ -32,24 +33,22 @@ class File:
         if isinstance(self.content, bytes):
             if self.size not in (-1, len(self.content)):
                 raise EntryError(f"{len(self.content)} bytes", wanted=f"the size given, {self.size}", where=self.path)
-            object.__setattr__(self, "size", len(self.content))
+            msgspec.structs.force_setattr(self, "size", len(self.content))
         elif self.size < 0:
             try:
-                object.__setattr__(self, "size", self.content.stat().st_size)
+                msgspec.structs.force_setattr(self, "size", os.stat(self.content).st_size)
             except (OSError, ValueError) as error:
                 raise EntryError(f"cannot be read: {error}", where=self.content) from error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Directory:
+class Directory(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A folder. Parents need not be given: a layer has every parent folder, mode 0755."""
 
     path: str
     mode: int = 0o755
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Symlink:
+class Symlink(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A symbolic link with a relative target that stays inside the layer."""
 
     path: str

@@ -6,14 +6,16 @@ ctime, device number or extended attribute is written; the archive ends after ex
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from ocibuild.errors import EntryError, UsageError
 
 from .entry import Directory, Entry, File
 
-__all__ = ["BLOCK", "MTIME_LIMIT", "tar_chunks"]
+__all__ = ["BLOCK", "CHUNK", "MTIME_LIMIT", "tar_chunks"]
 
 BLOCK = 512
 CHUNK = 1024 * 1024
@@ -21,14 +23,16 @@ MTIME_LIMIT = 0o77777777777
 """The last second that eleven octal digits hold (the year 2242)."""
 
 _SIZE_LIMIT = 0o77777777777
+_SMALL = 64 * 1024
 _NAME = 100
 _PREFIX = 155
 _PAX_NAME = b"././@PaxHeader"
 _ZEROS = bytes(BLOCK)
+_OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
 
 def tar_chunks(entries: Iterable[Entry], *, mtime: int = 0) -> Iterator[bytes]:
-    """The bytes of the archive, in order, in pieces of at most 1 MiB.
+    """The bytes of the archive, in order, in chunks of exactly 1 MiB, the last one shorter.
 
     Args:
         entries: Planned entries (`plan`): they are written as they come.
@@ -40,12 +44,42 @@ def tar_chunks(entries: Iterable[Entry], *, mtime: int = 0) -> Iterator[bytes]:
     """
     if not 0 <= mtime <= MTIME_LIMIT:
         raise UsageError(f"the time {mtime}", wanted=f"whole seconds from 0 to {MTIME_LIMIT}")
+    pieces: list[bytes] = []
+    held = 0
+
+    def room() -> int:
+        return CHUNK - held
+
+    for piece in _pieces(entries, mtime, room):
+        pieces.append(piece)
+        held += len(piece)
+        if held >= CHUNK:
+            whole = b"".join(pieces)
+            start = 0
+            while held - start >= CHUNK:
+                yield whole[start : start + CHUNK]
+                start += CHUNK
+            pieces = [whole[start:]] if start < held else []
+            held -= start
+    if pieces:
+        yield b"".join(pieces)
+
+
+def _pieces(entries: Iterable[Entry], mtime: int, room: Callable[[], int]) -> Iterator[bytes]:
+    """The archive as it comes; a large file in pieces that fill a chunk, so that they need not be cut."""
     for entry in entries:
         if isinstance(entry, File):
-            yield _header(entry.path, b"0", mode=entry.mode, size=entry.size, mtime=mtime)
-            yield from _content(entry)
-            if padding := -entry.size % BLOCK:
-                yield _ZEROS[:padding]
+            size = entry.size
+            header = _header(entry.path, b"0", mode=entry.mode, size=size, mtime=mtime)
+            padding = _ZEROS[: -size % BLOCK]
+            if isinstance(entry.content, bytes):
+                yield header + entry.content + padding
+            elif size <= _SMALL:
+                yield header + _read_small(entry.content, size) + padding
+            else:
+                yield header
+                yield from _read(entry.content, size, room)
+                yield padding
         elif isinstance(entry, Directory):
             yield _header(entry.path + "/", b"5", mode=entry.mode, mtime=mtime)
         else:
@@ -55,6 +89,17 @@ def tar_chunks(entries: Iterable[Entry], *, mtime: int = 0) -> Iterator[bytes]:
 
 def _header(path: str, kind: bytes, *, mode: int, mtime: int, size: int = 0, link: str = "") -> bytes:
     """The header blocks of one entry: a pax header and its records when a field needs them, then the ustar header."""
+    if not link and len(path) <= _NAME and size <= _SIZE_LIMIT and path.isascii():
+        head, tail, checksum = _template(kind, mode, mtime)
+        name, digits = path.encode(), b"%011o" % size
+        return (
+            name.ljust(_NAME, b"\0")
+            + head
+            + digits
+            + tail[0]
+            + b"%06o" % (checksum + sum(name) + sum(digits))
+            + tail[1]
+        )
     records: dict[str, str] = {}
     split = _split(path)
     if split is None:
@@ -118,20 +163,47 @@ def _record(key: str, value: str) -> bytes:
     return b"%d%b" % (length, rest)
 
 
-def _content(file: File) -> Iterator[bytes]:
-    if isinstance(file.content, bytes):
-        yield from (file.content[start : start + CHUNK] for start in range(0, file.size, CHUNK))
-        return
-    path: Path = file.content
-    left = file.size
+@lru_cache(maxsize=64)
+def _template(kind: bytes, mode: int, mtime: int) -> tuple[bytes, tuple[bytes, bytes], int]:
+    """What is the same in all headers of a kind, mode and time: before the size, after it, and its part of the checksum."""
+    plain = _ustar(b"", b"", kind, mode=mode, size=0, mtime=mtime, link=b"")
+    digits, checksum = slice(124, 135), slice(148, 154)
+    total = int(plain[checksum], 8) - sum(plain[digits])
+    return plain[_NAME : digits.start], (plain[digits.stop : checksum.start], plain[checksum.stop :]), total
+
+
+def _read_small(path: Path | str, size: int) -> bytes:
+    """The whole of a small file."""
     try:
-        with open(path, "rb", buffering=0) as stream:
-            while chunk := stream.read(min(CHUNK, left + 1)):
-                left -= len(chunk)
-                if left < 0:
-                    break
-                yield chunk
+        descriptor = os.open(path, _OPEN)
+        try:
+            data = os.read(descriptor, size + 1)
+            # What a file system gives in parts.
+            while len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
+                data += more
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise EntryError(f"cannot be read: {error.strerror}", where=path) from error
-    if left:
-        raise EntryError("a file whose size changed while it was read", where=path, hint="Wait for the build to end.")
+    if len(data) != size:
+        raise _changed(path)
+    return data
+
+
+def _read(path: Path | str, size: int, room: Callable[[], int]) -> Iterator[bytes]:
+    """A file in pieces of at most what there is room for."""
+    left = size
+    try:
+        with open(path, "rb", buffering=0) as stream:
+            while left and (data := stream.read(min(room(), left))):
+                left -= len(data)
+                yield data
+            grown = not left and stream.read(1)
+    except OSError as error:
+        raise EntryError(f"cannot be read: {error.strerror}", where=path) from error
+    if left or grown:
+        raise _changed(path)
+
+
+def _changed(path: Path | str) -> EntryError:
+    return EntryError("a file whose size changed while it was read", where=path, hint="Wait for the build to end.")

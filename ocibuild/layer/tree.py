@@ -59,28 +59,23 @@ def _entry(item: os.DirEntry[bytes], below: str, real_root: bytes) -> Entry:
     where = os.fsdecode(item.path)
     try:
         path = below + item.name.decode()
+        # One look at each: what kind it is and how large.
+        status = item.stat(follow_symlinks=False)
+        if stat.S_ISREG(status.st_mode):
+            if status.st_mode & (stat.S_ISUID | stat.S_ISGID):
+                raise EntryError("a set-id bit", where=where, hint="Clear it: chmod ug-s.")
+            mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
+            return File(path=path, content=where, size=status.st_size, mode=mode)
+        if stat.S_ISDIR(status.st_mode):
+            return Directory(path=path)
+        if stat.S_ISLNK(status.st_mode):
+            return Symlink(path=path, target=_target(item.path, real_root))
     except UnicodeDecodeError:
         raise EntryError(f"a name that is not UTF-8: {item.name!r}", where=where, hint="Rename the file.") from None
-    try:
-        if item.is_dir(follow_symlinks=False):
-            return Directory(path=path)
-        if item.is_symlink():
-            return Symlink(path=path, target=_target(item.path, real_root))
-        return _file(item, path)
     except OSError as error:
         raise EntryError(f"cannot be read: {error.strerror}", where=where) from error
-
-
-def _file(item: os.DirEntry[bytes], path: str) -> File:
-    where = os.fsdecode(item.path)
-    status = item.stat(follow_symlinks=False)
-    if not stat.S_ISREG(status.st_mode):
-        kind = _KINDS.get(stat.S_IFMT(status.st_mode), "neither file, folder nor link")
-        raise EntryError(kind, wanted="files, folders and symbolic links", where=where, hint="Remove it.")
-    if status.st_mode & (stat.S_ISUID | stat.S_ISGID):
-        raise EntryError("a set-id bit", where=where, hint="Clear it: chmod ug-s.")
-    mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
-    return File(path=path, content=Path(where), size=status.st_size, mode=mode)
+    kind = _KINDS.get(stat.S_IFMT(status.st_mode), "neither file, folder nor link")
+    raise EntryError(kind, wanted="files, folders and symbolic links", where=where, hint="Remove it.")
 
 
 def _target(link: bytes, real_root: bytes) -> str:

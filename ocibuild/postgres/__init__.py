@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ocibuild.lazy import loader
 
 if TYPE_CHECKING:
-    from .build import build_extension
+    from .build import begin_layers, build_extension
     from .checks import Finding, Report, Verdict, check
     from .control import Control, parse_control
     from .label import Label, labels
@@ -40,6 +40,7 @@ __all__ = [
     "Source",
     "SystemLibraries",
     "Verdict",
+    "begin_layers",
     "build_extension",
     "check",
     "check_version",
@@ -66,7 +67,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "build": ("build_extension",),
+    "build": ("begin_layers", "build_extension"),
     "checks": ("Finding", "Report", "Verdict", "check"),
     "mount": ("ExtensionConfiguration", "configuration", "mount_name"),
     "control": ("Control", "parse_control"),

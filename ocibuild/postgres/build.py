@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 from ocibuild.errors import UsageError
 from ocibuild.image import build_image, build_index
-from ocibuild.layer import Compression, build_layer
+from ocibuild.layer import Compression, Layer, build_layer
+from ocibuild.layer.build import available_cores
+from ocibuild.layer.format import check_codec
+from ocibuild.layer.workers import StoppedError, Workers
 from ocibuild.oci import Platform
 from ocibuild.oci.annotations import CREATED, full_key
 from ocibuild.store import Artifact, LocalStore, Spool
+from ocibuild.store.known import find_layer, known_layers
 
 from .label import check_text
 from .label import labels as default_labels
-from .root import image_roots
+from .root import ImageRoot, image_roots
 from .sources import Source
 
-__all__ = ["USER", "build_extension"]
+__all__ = ["USER", "begin_layers", "build_extension"]
 
 USER = "65532:65532"
 """The user of CloudNativePG's extension images."""
@@ -38,6 +46,7 @@ def build_extension(
     threads: int | None = None,
     reproducible: bool = True,
     on_progress: Callable[[int], None] | None = None,
+    layers: Callable[[], list[Layer]] | None = None,
 ) -> Artifact:
     """The image of an extension: an index with one image a platform.
 
@@ -55,6 +64,7 @@ def build_extension(
         threads: Compression threads, by default one a core.
         reproducible: Refuse an installed codec that gives other bytes than the format; when false, warn.
         on_progress: Called with the number of archive bytes that were just read.
+        layers: What `begin_layers` gave for these sources and settings; by default they are built now.
 
     Returns:
         The index.
@@ -85,22 +95,102 @@ def build_extension(
         check_text(key, value)
         notes[full_key(key)] = value
     store = into if into is not None else Spool()
-    images = []
-    for root in roots:
-        layer = build_layer(
-            root.entries.values(),
-            into=store,
-            compression=compression,
-            mtime=created or 0,
-            threads=threads,
-            reproducible=reproducible,
-            on_progress=on_progress,
-        )
-        image = build_image(
+    with ExitStack() as stack:
+        if layers is None:
+            settings: dict[str, Any] = {"compression": compression, "created": created, "threads": threads}
+            layers = stack.enter_context(
+                begin_layers(roots, into=store, reproducible=reproducible, on_progress=on_progress, **settings)
+            )
+        built = layers()
+    images = [
+        build_image(
             [layer], platform=root.platform, into=store, labels=merged, annotations=notes, user=USER, created=stamp
         )
-        images.append(image)
+        for root, layer in zip(roots, built, strict=True)
+    ]
     return build_index(images, into=store, annotations=notes)
+
+
+@contextmanager
+def begin_layers(
+    roots: Sequence[ImageRoot],
+    *,
+    into: LocalStore,
+    compression: Compression = Compression.GZIP,
+    created: int | None = None,
+    threads: int | None = None,
+    reproducible: bool = True,
+    on_progress: Callable[[int], None] | None = None,
+) -> Iterator[Callable[[], list[Layer]]]:
+    """Begin to build the layer of each root, side by side; what is given waits for them.
+
+    None of them is kept before it is asked for, and none when the context is left by an error: checks can run meanwhile.
+
+    Args:
+        roots: From `image_roots`.
+        into: The store to write to.
+        compression: The layers' codec.
+        created: The files' modification time.
+        threads: Compression threads, by default one a core.
+        reproducible: Refuse an installed codec that gives other bytes than the format; when false, warn.
+        on_progress: Called with the number of archive bytes that were just read.
+
+    Raises:
+        EntryError: While they are asked for: a file cannot be read.
+        StoreError: The same: the store cannot be written.
+        CodecError: The installed codec gives other bytes.
+    """
+    asked = threading.Event()
+    check_codec(compression, reproducible=reproducible)
+
+    def ready() -> None:
+        asked.wait()
+        if builders.stopped:
+            raise StoppedError
+
+    def progress(size: int) -> None:
+        if builders.stopped:
+            raise StoppedError
+        if on_progress is not None:
+            on_progress(size)
+
+    def build(root: ImageRoot) -> Layer:
+        return _known_layer(root, into, compression, created or 0, workers) or build_layer(
+            root.entries.values(),
+            into=into,
+            compression=compression,
+            mtime=created or 0,
+            workers=workers,
+            ready=ready,
+            reproducible=reproducible,
+            on_progress=progress,
+        )
+
+    def layers() -> list[Layer]:
+        asked.set()
+        return [task.result() for task in tasks]
+
+    # zstd has threads of its own, and much memory in each.
+    together = 1 if compression is Compression.ZSTD else len(roots)
+    with Workers(threads or available_cores()) as workers, Workers(together) as builders:
+        tasks = [builders.submit(partial(build, root)) for root in roots]
+        try:
+            yield layers
+        except BaseException:
+            builders.stopped = True
+            raise
+        finally:
+            asked.set()
+
+
+def _known_layer(
+    root: ImageRoot, store: LocalStore, compression: Compression, mtime: int, workers: Workers
+) -> Layer | None:
+    """The layer of a root where the store has it: an image that is built again is not compressed again."""
+    known = known_layers(store, root.platform, compression)
+    if not known:
+        return None
+    return find_layer(root.entries.values(), known, store, compression=compression, mtime=mtime, workers=workers)
 
 
 def _rfc3339(seconds: int) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from ocibuild.errors import UsageError
 from ocibuild.oci.annotations import BASE_NAME, DESCRIPTION, SHORT, TITLE, VERSION, full_key
@@ -23,8 +24,7 @@ _OPERAND = "ghcr.io/cloudnative-pg/postgresql"
 _LENGTH_LIMIT = 256  # of GHCR
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Label:
+class Label(msgspec.Struct, frozen=True, kw_only=True):
     """A label's value and where it came from, such as `Cargo.toml`."""
 
     key: str

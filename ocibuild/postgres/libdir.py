@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
+
+import msgspec
 
 from ocibuild.layer.entry import Entry, File
 
@@ -29,7 +30,7 @@ def strip_libdir(source: Source) -> Source:
     """
     scratch = Scratch(source.where, sum(entry.size for entry in source.entries if isinstance(entry, File)))
     entries = tuple(_stripped(entry, scratch) for entry in source.entries)
-    return replace(source, entries=entries, keeps=(*source.keeps, scratch))
+    return msgspec.structs.replace(source, entries=entries, keeps=(*source.keeps, scratch))
 
 
 def _stripped(entry: Entry, scratch: Scratch) -> Entry:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import mmap
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from ocibuild.errors import SourceError
 
@@ -23,8 +24,7 @@ _LENGTHS = {24, 56, 72}
 _MAJORS = range(13, 41)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Magic:
+class Magic(msgspec.Struct, frozen=True, kw_only=True):
     """A module's magic block.
 
     Attributes:

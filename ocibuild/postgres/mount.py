@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from ocibuild.elf import SharedObject
 from ocibuild.layer.entry import Symlink
@@ -23,8 +24,7 @@ _DEFAULTS = {"extension_control_path": ("share",), "dynamic_library_path": ("lib
 SYSTEM = "system"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExtensionConfiguration:
+class ExtensionConfiguration(msgspec.Struct, frozen=True, kw_only=True):
     """The paths and variables that CloudNativePG needs for an image.
 
     Attributes:
@@ -41,7 +41,7 @@ class ExtensionConfiguration:
     dynamic_library_path: tuple[str, ...] = ()
     ld_library_path: tuple[str, ...] = ()
     bin_path: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = msgspec.field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """The stanza's fields as CloudNativePG names them, those left out that have their default or nothing."""

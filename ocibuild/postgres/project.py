@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import tomllib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 __all__ = ["Project", "above", "find_crates", "find_project"]
 
@@ -22,8 +23,7 @@ _FIELDS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Project:
+class Project(msgspec.Struct, frozen=True, kw_only=True):
     """A crate's metadata under the names that labels have.
 
     Attributes:

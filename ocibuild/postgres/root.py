@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
 
 from ocibuild.errors import NotFoundError, SourceError, UsageError
 from ocibuild.layer.entry import Directory, Entry, File
@@ -20,8 +21,7 @@ DEFAULT_PLATFORMS = (Platform.parse("linux/amd64"), Platform.parse("linux/arm64"
 """What scripts without a library are built for; CloudNativePG's operand images have both."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImageRoot:
+class ImageRoot(msgspec.Struct, frozen=True, kw_only=True):
     """The root of one platform's image.
 
     Attributes:
@@ -127,11 +127,11 @@ def in_folder(source: Source, folder: str) -> Source:
     def moved(path: str) -> str:
         return path if path.startswith("licenses/") else f"{folder}/{path}"
 
-    return replace(
+    return msgspec.structs.replace(
         source,
-        entries=tuple(replace(entry, path=moved(entry.path)) for entry in source.entries),
-        controls=tuple(replace(control, path=moved(control.path)) for control in source.controls),
-        libraries=tuple(replace(library, path=moved(library.path)) for library in source.libraries),
+        entries=tuple(msgspec.structs.replace(entry, path=moved(entry.path)) for entry in source.entries),
+        controls=tuple(msgspec.structs.replace(control, path=moved(control.path)) for control in source.controls),
+        libraries=tuple(msgspec.structs.replace(library, path=moved(library.path)) for library in source.libraries),
     )
 
 

@@ -7,8 +7,9 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from ocibuild.errors import SourceError
 from ocibuild.layer.entry import Entry, File, Symlink
@@ -31,8 +32,7 @@ _LINK_LIMIT = 40
 _LIST_LIMIT = 16 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SystemLibraries:
+class SystemLibraries(msgspec.Struct, frozen=True, kw_only=True):
     """Where system libraries can be taken from: a Debian package, or the root folder of an installed system.
 
     Attributes:

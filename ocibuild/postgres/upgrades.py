@@ -5,15 +5,15 @@ from __future__ import annotations
 import posixpath
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from .control import Control
 
 __all__ = ["Script", "find_scripts", "install_path", "leading_to", "script_folder"]
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(msgspec.Struct, frozen=True):
     """A script of an extension and the versions in its name; `start` is None for one that installs."""
 
     path: str

@@ -27,7 +27,7 @@ from ocibuild.oci.canonical import DOCUMENT_LIMIT, decode
 from .archive_file import ArchiveFile, file_state
 from .blobs import FileWriter
 from .entries import document_descriptor, entry_name, referrers_in, resolve_in, tags_in
-from .files import Staging, exclusive_folder, store_errors, sync_folder
+from .files import Staging, exclusive_folder, make_parents, remove_folders, store_errors, sync_folder
 from .layout import LayoutStore
 from .verify import verifying
 
@@ -65,6 +65,7 @@ class ArchiveStore:
         self._staging: Staging | None = None
         self._layout: LayoutStore | None = None
         self._lock = threading.RLock()
+        self._parents: list[Path] = []
         self._open_file()
 
     def fetch(self, descriptor: Descriptor) -> BinaryIO:
@@ -168,6 +169,8 @@ class ArchiveStore:
         if self._staging is not None:
             self._staging.close()
         self._layout = self._staging = None
+        # Gone if nothing came of it.
+        remove_folders(self._parents)
 
     def __enter__(self) -> Self:
         return self
@@ -192,7 +195,7 @@ class ArchiveStore:
     def _begin(self) -> LayoutStore:
         """A temporary layout with all that the archive holds."""
         with store_errors(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._parents = make_parents(self.path)
             self._staging = Staging(self.path.parent, self.path.name)
             layout = LayoutStore(self._staging.path / "layout", sync=False)
             if self._file is not None:

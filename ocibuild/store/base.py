@@ -7,9 +7,10 @@ blob that is present changes nothing; pushing a manifest with a `subject` makes 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, runtime_checkable
+
+import msgspec
 
 from ocibuild.layer.build import BlobWriter
 from ocibuild.oci import Descriptor, Digest
@@ -85,8 +86,7 @@ class RemoteStore(Store, Protocol):
         """Keep a manifest or index and name it, in one step."""
 
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
+class Artifact(msgspec.Struct, frozen=True):
     """A root descriptor and the source of every blob it reaches: an image, an index, a signature.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -16,7 +17,7 @@ from ocibuild.layer.stream import drain
 from ocibuild.oci import Descriptor, Digest
 from ocibuild.oci.digest import ALGORITHMS
 
-from .files import open_regular, store_errors, sync_folder
+from .files import open_regular, store_errors, sync_file, sync_folder
 from .verify import verifying
 
 __all__ = ["BlobFolder", "FileWriter"]
@@ -30,6 +31,7 @@ class BlobFolder:
     def __init__(self, path: Path, *, sync: bool = True) -> None:
         self.path = path
         self._sync = sync
+        self._unsynced: list[Path] = []
         self._verified: dict[Digest, tuple[int, int, int]] = {}
         self._count = 0
         self._lock = threading.Lock()
@@ -102,7 +104,12 @@ class BlobFolder:
             writer.commit_as(descriptor)
 
     def sync(self) -> None:
-        """Make the names of the blobs last."""
+        """Make blobs and their names last, all at once: what is not named yet is believed by nobody unread."""
+        with self._lock:
+            unsynced, self._unsynced = self._unsynced, []
+        for path in unsynced:
+            with contextlib.suppress(FileNotFoundError):
+                sync_file(path)
         if self._sync:
             for folder in self.path.iterdir():
                 sync_folder(folder)
@@ -130,15 +137,14 @@ class BlobFolder:
     def _commit(self, temporary: Path, stream: BinaryIO, descriptor: Descriptor) -> None:
         path = self.blob_path(descriptor.digest)
         with store_errors(self.path):
-            stream.flush()
-            if self._sync:
-                os.fsync(stream.fileno())
             stream.close()
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(temporary, path)
             status = path.stat()
         with self._lock:
             self._verified[descriptor.digest] = (status.st_ino, status.st_size, status.st_mtime_ns)
+            if self._sync:
+                self._unsynced.append(path)
 
 
 class FileWriter:

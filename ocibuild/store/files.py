@@ -22,10 +22,13 @@ __all__ = [
     "Staging",
     "exclusive",
     "exclusive_folder",
+    "make_parents",
     "open_regular",
+    "remove_folders",
     "replace_file",
     "store_errors",
     "sweep",
+    "sync_file",
     "sync_folder",
 ]
 
@@ -230,15 +233,40 @@ def sweep(parent: Path, prefix: str = f".tmp{_MARK}") -> list[Path]:
     return alive
 
 
-def replace_file(path: Path, data: bytes, *, staging: Path) -> None:
+def make_parents(path: Path) -> list[Path]:
+    """Make the folders above a path; those that were not there, the deepest first."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return made
+
+
+def remove_folders(folders: list[Path]) -> None:
+    """Remove those that are empty."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def replace_file(path: Path, data: bytes, *, staging: Path, sync: bool = True) -> None:
     """Put a file in place at once: written and synced in the staging folder, then renamed."""
     temporary = staging / path.name
     with open(temporary, "wb") as stream:
         stream.write(data)
         stream.flush()
-        os.fsync(stream.fileno())
+        if sync:
+            os.fsync(stream.fileno())
     os.replace(temporary, path)
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file's content last."""
+    descriptor = os.open(path, os.O_RDWR)  # Windows syncs no file that cannot be written
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:

@@ -25,7 +25,19 @@ from ocibuild.oci.reference import check_tag
 
 from .blobs import BlobFolder, FileWriter
 from .entries import add_entry, document_descriptor, referrers_in, resolve_in, tags_in
-from .files import Staging, exclusive, exclusive_folder, open_regular, replace_file, store_errors, sweep
+from .files import (
+    Staging,
+    exclusive,
+    exclusive_folder,
+    make_parents,
+    open_regular,
+    remove_folders,
+    replace_file,
+    store_errors,
+    sweep,
+    sync_file,
+    sync_folder,
+)
 from .graph import DOCUMENTS, read_blob, referrer_of, walk
 
 __all__ = ["LayoutStore"]
@@ -56,7 +68,9 @@ class LayoutStore:
         self.path = Path(path)
         self._blobs = BlobFolder(self.path / "blobs", sync=sync)
         self._staging: Staging | None = None
-        self._created = self._existed = False
+        self._created = self._existed = self._synced = False
+        self._sync = sync
+        self._parents: list[Path] = []
         self._lock = threading.RLock()
         self._check()
 
@@ -143,8 +157,16 @@ class LayoutStore:
         """Put a whole `index.json` in place of the one there is."""
         staging = self._session()
         with self._lock, store_errors(self.path), exclusive(self.path / "oci-layout"):
-            self._blobs.sync()
-            replace_file(self.path / "index.json", encode(index), staging=staging)
+            self._write_index(index, staging)
+
+    def _write_index(self, index: Index, staging: Path) -> None:
+        """Replace `index.json`, once all that it may name lasts."""
+        self._blobs.sync()
+        if self._created and self._sync and not self._synced:
+            sync_file(self.path / "oci-layout")
+            sync_folder(self.path.parent)
+            self._synced = True
+        replace_file(self.path / "index.json", encode(index), staging=staging, sync=self._sync)
 
     def add(self, entry: Descriptor) -> None:
         """Put an entry into `index.json`, in place of the one of the same name, or of the same unnamed manifest.
@@ -159,8 +181,7 @@ class LayoutStore:
             index = self.index()
             new = add_entry(index, entry)
             if new != index:
-                self._blobs.sync()
-                replace_file(self.path / "index.json", encode(new), staging=staging)
+                self._write_index(new, staging)
 
     def gc(self) -> tuple[int, int]:
         """Remove every blob that nothing in `index.json` reaches; the number of blobs and of bytes removed.
@@ -200,6 +221,7 @@ class LayoutStore:
         if error is not None and self._created:
             with contextlib.suppress(OSError, LayoutError, NotFoundError):
                 self._abandon()
+            remove_folders(self._parents)
 
     def _abandon(self) -> None:
         """Remove the layout that a failed build has made, unless somebody else has come to use it."""
@@ -290,7 +312,7 @@ class LayoutStore:
 
     def _create(self) -> None:
         path = self.path.absolute()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._parents = make_parents(path)
         if path.is_dir():
             # It stays the folder it is: somebody may stand in it, or point to it.
             with exclusive_folder(path):
@@ -307,7 +329,7 @@ class LayoutStore:
             (new / "blobs" / "sha256").mkdir(parents=True)
             empty = encode(Index(media_type=media_types.IMAGE_INDEX, manifests=()))
             for name, data in (("index.json", empty), ("oci-layout", LAYOUT_FILE)):
-                replace_file(new / name, data, staging=staging.path)
+                replace_file(new / name, data, staging=staging.path, sync=False)
             if staging.path.parent == path:
                 (path / "blobs" / "sha256").mkdir(parents=True, exist_ok=True)
                 for name in ("index.json", "oci-layout"):

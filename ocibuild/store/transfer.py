@@ -5,8 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from typing import BinaryIO
+
+import msgspec
 
 from ocibuild.errors import ContentError, UsageError
 from ocibuild.layer.stream import PullStream
@@ -89,8 +90,7 @@ def copy(
     return Artifact(artifact.root, store)
 
 
-@dataclass(frozen=True, slots=True)
-class _Transfer:
+class _Transfer(msgspec.Struct, frozen=True):
     """One source, one destination, and who wants to know."""
 
     source: Fetcher

@@ -17,6 +17,7 @@ import pytest
 from ocibuild.layer import Compression, File, build_layer, plan, read_tree, tar_chunks
 from ocibuild.layer.compress import MEMBER_SIZE, compress
 from ocibuild.layer.entry import Entry
+from ocibuild.layer.workers import Workers
 from ocibuild.store import LayoutStore
 from tests.support.tools import TREES
 
@@ -67,7 +68,8 @@ def test_archive(benchmark: Benchmark, small: Path, kind: str) -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("codec", [Compression.GZIP, Compression.ZSTD], ids=lambda codec: codec.value)
 def test_compress(benchmark: Benchmark, code: list[bytes], codec: Compression, threads: int) -> None:
-    assert benchmark(lambda: sum(map(len, compress(iter(code), codec, threads=threads)))) < 8 * MEMBER_SIZE
+    with Workers(threads) as workers:
+        assert benchmark(lambda: sum(map(len, compress(iter(code), codec, workers=workers)))) < 8 * MEMBER_SIZE
 
 
 def test_sha256(benchmark: Benchmark, code: list[bytes]) -> None:

@@ -11,6 +11,7 @@ import argparse
 import difflib
 import fnmatch
 import hashlib
+import json
 import re
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import tarfile
 import tempfile
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -340,14 +341,10 @@ Names = Mapping[str, frozenset[str]]
 """Names by architecture."""
 
 
-def _text(names: Iterable[str]) -> str:
-    """Names as a TOML literal string: nothing in it is escaped, and nothing has to be read character by character."""
+def _text(names: Iterable[str]) -> list[str]:
+    """Names as lines that people can read and compare."""
     joined = " ".join(sorted(names, key=_natural))
-    assert "'" not in joined
-    if len(joined) <= WIDTH:
-        return f"'{joined}'"
-    lines = textwrap.fill(joined, WIDTH, break_long_words=False, break_on_hyphens=False)
-    return f"'''\n{lines}\n'''"
+    return textwrap.wrap(joined, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
 def _natural(name: str) -> list[tuple[int, str]]:
@@ -355,22 +352,20 @@ def _natural(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in re.split(r"([0-9]+)", name)]
 
 
-def _keys(key: str, names: Names) -> Iterator[str]:
+def _keys(key: str, names: Names) -> dict[str, list[str]]:
     """What every architecture has, and what one has besides."""
     common = frozenset.intersection(*names.values())
-    for suffix, values in [("", common), *((f"-{name}", values - common) for name, values in names.items())]:
-        if values:
-            yield f"{key}{suffix} = {_text(values)}"
+    parts = [("", common), *((f"-{name}", values - common) for name, values in names.items())]
+    return {f"{key}{suffix}": _text(values) for suffix, values in parts if values}
 
 
-def _library(soname: str, found: Mapping[str, Library]) -> Iterator[str]:
+def _library(soname: str, found: Mapping[str, Library]) -> dict[str, object]:
     names = {item.package.name for item in found.values()}
     assert len(names) == 1, soname
-    yield f'\n[libraries."{soname}"]'
-    yield f'package = "{names.pop()}"'
+    fields: dict[str, object] = {"package": names.pop()}
     if len(found) < len(ARCHITECTURES):
-        yield f'architecture = "{next(iter(found))}"'
-    yield from _keys("versions", {name: item.versions for name, item in found.items()})
+        fields["architecture"] = next(iter(found))
+    fields |= _keys("versions", {name: item.versions for name, item in found.items()})
     patterns = [
         pattern.format(match[1])
         for soname_of, templates in PATTERNS
@@ -378,8 +373,8 @@ def _library(soname: str, found: Mapping[str, Library]) -> Iterator[str]:
         for pattern in templates
     ]
     if patterns:
-        yield f"patterns = {_text(patterns)}"
-    yield from _keys("exports", {name: _unmatched(item.exports, patterns) for name, item in found.items()})
+        fields["patterns"] = _text(patterns)
+    return fields | _keys("exports", {name: _unmatched(item.exports, patterns) for name, item in found.items()})
 
 
 def _unmatched(names: Iterable[str], patterns: Iterable[str]) -> frozenset[str]:
@@ -387,31 +382,21 @@ def _unmatched(names: Iterable[str], patterns: Iterable[str]) -> frozenset[str]:
     return frozenset(name for name in names if not any(rule(name) for rule in rules))
 
 
-def _provenance(date: str, texts: Mapping[str, str], packages: Iterable[str]) -> Iterator[str]:
-    yield "\n[provenance]"
-    yield 'made_by = "python -m tests.support.policies"'
-    yield f'archive_date = "{date}"'
-    for key, text in texts.items():
-        yield f'{key} = """\n{textwrap.fill(text, WIDTH, break_on_hyphens=False)}"""'
-    lines = "\n".join(packages)
-    yield f"# The packages that something was read from: name, version, architecture, sha256.\npackages = '''\n{lines}\n'''"
+def _provenance(date: str, texts: Mapping[str, str], packages: Iterable[str]) -> dict[str, object]:
+    return {
+        "made_by": "python -m tests.support.policies",
+        "archive_date": date,
+        **{key: textwrap.wrap(text, WIDTH, break_on_hyphens=False) for key, text in texts.items()},
+        # Those that something was read from: name, version, architecture, sha256.
+        "packages": list(packages),
+    }
 
 
-HEADER = "# Made by `python -m tests.support.policies`; do not edit. docs/reference/policies.md says what is in it."
-
-
-def _policy(distro: Distro, images: Sequence[Image], postgres: Postgres, newest: str) -> str:
+def _policy(distro: Distro, images: Sequence[Image], postgres: Postgres, newest: str) -> dict[str, object]:
     """The file of a distribution."""
     [date] = {image.date for image in images}
     sonames = {soname for image in images for soname in image.libraries}
     packages = {library.package for image in images for library in image.libraries.values()}
-    lines = [
-        HEADER,
-        f'distro = "{distro.name}"',
-        f'release = "{distro.release}"',
-        f"operand = {str(distro.operand).lower()}",
-    ]
-    lines += [f"extensions = {_text(postgres.extensions)}", f"modules = {_text(postgres.modules)}"]
     extra = ", ".join(distro.extra)
     texts = {
         "image": f"What apt installs without recommends on an empty machine: {', '.join((*SLIM, *OPERAND))}, and "
@@ -425,10 +410,18 @@ def _policy(distro: Distro, images: Sequence[Image], postgres: Postgres, newest:
         f"archive date {newest}.",
     }
     owned = sorted({package.line() for package in packages} | {postgres.package.line()})
-    lines += _provenance(date, texts, owned)
-    for soname in sorted(sonames):
-        lines += _library(soname, {i.architecture: i.libraries[soname] for i in images if soname in i.libraries})
-    return "\n".join(lines) + "\n"
+    return {
+        "distro": distro.name,
+        "release": distro.release,
+        "operand": distro.operand,
+        "extensions": _text(postgres.extensions),
+        "modules": _text(postgres.modules),
+        "provenance": _provenance(date, texts, owned),
+        "libraries": {
+            soname: _library(soname, {i.architecture: i.libraries[soname] for i in images if soname in i.libraries})
+            for soname in sorted(sonames)
+        },
+    }
 
 
 def _stem(soname: str) -> str:
@@ -461,7 +454,7 @@ def _base(images: Iterable[Image], stems: Iterable[str]) -> tuple[frozenset[str]
     return frozenset(names), patterns
 
 
-def _server(images: Sequence[Image], postgres: Mapping[str, Postgres]) -> str:
+def _server(images: Sequence[Image], postgres: Mapping[str, Postgres]) -> dict[str, object]:
     """The file of the server."""
     newest = {image.architecture: image for image in images if image.distro is NEWEST}
     [date] = {image.date for image in newest.values()}
@@ -488,10 +481,12 @@ def _server(images: Sequence[Image], postgres: Mapping[str, Postgres]) -> str:
         "server": f"bin/postgres of {NEWEST.name}'s postgresql-{MAJOR}; the loader is left out of what it needs.",
         "base": f"The names that {', '.join(sorted(stems))} define in any distribution that has a policy.",
     }
-    lines = [HEADER, f"major = {MAJOR}", *_provenance(date, texts, sorted(packages))]
-    lines += ["\n[server]", f"needed = '{' '.join(needed[ARCHITECTURES[0]])}'", *_keys("exports", exports)]
-    lines += ["\n[base]", f"patterns = {_text(patterns)}", *_keys("names", base)]
-    return "\n".join(lines) + "\n"
+    return {
+        "major": MAJOR,
+        "provenance": _provenance(date, texts, sorted(packages)),
+        "server": {"needed": list(needed[ARCHITECTURES[0]]), **_keys("exports", exports)},
+        "base": {"patterns": _text(patterns), **_keys("names", base)},
+    }
 
 
 def _make(work: Path) -> dict[str, str]:
@@ -508,10 +503,11 @@ def _make(work: Path) -> dict[str, str]:
     assert (first.extensions, first.modules) == (second.extensions, second.modules)
     date = newest[ARCHITECTURES[0]].date
     files = {
-        f"{distro.name}.toml": _policy(distro, [item for item in images if item.distro is distro], first, date)
+        f"{distro.name}.json": _policy(distro, [item for item in images if item.distro is distro], first, date)
         for distro in DISTROS
     }
-    return {**files, f"server-{MAJOR}.toml": _server(images, postgres)}
+    files[f"server-{MAJOR}.json"] = _server(images, postgres)
+    return {name: json.dumps(document, indent=1) + "\n" for name, document in files.items()}
 
 
 def main() -> int:

@@ -11,10 +11,11 @@ import subprocess
 import time
 import tracemalloc
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from elftools.elf.elffile import ELFFile
 
@@ -133,7 +134,7 @@ def _versions(sections: Mapping[str, Any], name: str) -> Iterator[tuple[Any, Ite
 
 def agree(path: Path) -> None:
     mine, other = read(path.read_bytes()), oracle(path)
-    for item in fields(SharedObject):
+    for item in msgspec.structs.fields(SharedObject):
         found, wanted = getattr(mine, item.name), getattr(other, item.name)
         if item.name == "imports":
             assert [entry.name for entry in found] == sorted(entry.name for entry in wanted), path
@@ -233,7 +234,7 @@ def test_a_compiled_library(tmp_path: Path, style: str) -> None:
     assert facts.debug_size > 100
     assert Import(name="maybe", version=None, library=None, weak=True) in facts.imports
     assert next(item.library for item in facts.imports if item.name == "printf") == "libc.so.6"
-    assert read(without_sections(data)) == replace(facts, debug_size=0)
+    assert read(without_sections(data)) == msgspec.structs.replace(facts, debug_size=0)
 
 
 @pytest.mark.parametrize("options", [["-pie", "-fPIE"], ["-no-pie"], ["-static"]], ids=lambda options: options[0])

@@ -113,7 +113,8 @@ def test_only_the_compressed_bytes_differ(impostor: Mapping[str, str], cli: Cli,
     result = cli("rebuild", f"oci:{tmp_path}/x", *TREES)
     assert result.code == 1
     assert "only the compressed bytes differ, the archives are equal" in result.out
-    assert f"compressed by deflate 0.9.0, these by {installed_codecs()['gzip']}" in result.out
+    assert "layers are gzip, compressed by deflate 0.9.0" in result.out
+    assert f"these are gzip, compressed by {installed_codecs()['gzip']}" in result.out
     assert "zlib" in result.out
     found = json.loads(cli("rebuild", f"oci:{tmp_path}/x", *TREES, "--json").out)
     assert found["onlyCompression"]
@@ -303,12 +304,12 @@ def test_rebuild_says_what_changed(cli: Cli, built: Path, packages: tuple[Path, 
     script.write_text(script.read_text() + "select 1;\n")
     result = cli("rebuild", built, *packages)
     assert result.code == 1
-    assert "linux/arm64=pgrx_hello-pg18 is not the source that the provenance names" in result.err
+    assert "linux/arm64=pgrx_hello-pg18 is not what it was" in result.err
     assert "linux/amd64=" not in result.err
     assert "+select 1;" in result.out
     assert result.out.splitlines()[-1].startswith("not reproduced")
     found = json.loads(cli("rebuild", built, *packages, "--json").out)
-    assert found["changedSources"] == ["linux/arm64=pgrx_hello-pg18"]
+    assert found["changedSources"] == ["linux/arm64=pgrx_hello-pg18 is not what it was"]
     same = [(item["platform"], item["name"]) for item in found["levels"] if item["image"] == item["built"]]
     assert same == [("linux/amd64", name) for name in ("manifest", "config", "layer", "diff ID")]
     assert not found["equal"]
@@ -348,7 +349,7 @@ def test_the_readmes_claim_holds_for_the_library() -> None:
     assert all(level.is_equal for level in found.levels)
     other = rebuild(image, sources, labels={"vendor": "y"})
     assert [(item.kind, item.where) for item in other.comparison.differences] == [
-        ("annotation", "org.opencontainers.image.vendor")
+        ("label", "org.opencontainers.image.vendor")
     ]
 
 
@@ -361,3 +362,45 @@ def test_resources_are_plain() -> None:
     assert plain["predicate"]["buildDefinition"]["resolvedDependencies"] == [
         {"name": "x", "digest": {"sha256": hashlib.sha256().hexdigest()}}
     ]
+
+
+def test_a_damaged_image_is_not_called_reproduced(cli: Cli, built: Path) -> None:
+    blobs = sorted((built / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    layer = blobs[-1]
+    whole = layer.read_bytes()
+    for data in (whole[:-1], whole[:-1] + bytes([whole[-1] ^ 1])):
+        layer.write_bytes(data)
+        assert cli("rebuild", built, *TREES).code == 2
+    layer.unlink()
+    assert cli("rebuild", built, *TREES).code == 2
+
+
+def test_what_is_said_comes_first(cli: Cli, built: Path) -> None:
+    for options in (["--name", "other"], ["--distro", "trixie"], ["--label", "licenses=MIT"], ["--created", "1"]):
+        result = cli("rebuild", built, *TREES, *options)
+        assert result.code == 1, options
+
+
+def test_sources_are_known_by_their_digests(cli: Cli, built: Path, packages: tuple[Path, Path]) -> None:
+    renamed = [tree.rename(tree.parent / "renamed") for tree in packages]
+    assert cli("rebuild", built, *renamed)[:3:2] == (0, "")
+    notes = renamed[0] / "README"
+    notes.write_text("x")
+    lines = cli("rebuild", built, *renamed).err.splitlines()
+    assert lines == [
+        "linux/amd64=pgrx_hello-pg18 was packed, and was not given",
+        "linux/amd64=renamed was given, and was not packed",
+    ]
+
+
+def test_a_platform_without_a_source(cli: Cli, built: Path) -> None:
+    result = cli("rebuild", built, TREES[0])
+    assert result.code == 2
+    assert "no source for linux/arm64, which the image has" in result.err
+    assert "--platform linux/amd64" in result.err
+
+
+def test_another_codec_is_told_as_that(cli: Cli, built: Path) -> None:
+    result = cli("rebuild", built, *TREES, "--compression", "zstd")
+    assert f"the image's layers are gzip, compressed by {installed_codecs()['gzip']}" in result.out
+    assert f"these are zstd, compressed by {installed_codecs()['zstd']}" in result.out

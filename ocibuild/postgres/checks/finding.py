@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 __all__ = ["FIRST_MAJOR", "Finding", "Report", "Verdict", "in_order", "listed"]
 
@@ -15,8 +16,7 @@ _LISTED = 5
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing a check found.
 
     Attributes:
@@ -31,7 +31,7 @@ class Finding:
     id: str
     severity: str
     message: str
-    where: str
+    where: str = ""
     hint: str = ""
     distro: str = ""
 
@@ -47,8 +47,7 @@ class Finding:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the operand image of one Debian release can load the modules, and what hinders it.
 
     Attributes:
@@ -63,8 +62,7 @@ class Verdict:
         return all(finding.severity != "error" for finding in self.findings)
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """All findings, errors first, and a verdict for each Debian release. True when no finding is an error."""
 
     findings: tuple[Finding, ...]

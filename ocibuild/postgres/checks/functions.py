@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from ocibuild.errors import ControlError
 from ocibuild.layer.entry import File
@@ -27,11 +28,10 @@ SCRIPT_LIMIT = 64 * 1024 * 1024
 _PAIRS_LIMIT = 500_000
 
 
-@dataclass(slots=True)
-class Seen:
+class Seen(msgspec.Struct):
     """What scripts that were read make, by their content, and how many functions may still be looked at."""
 
-    functions: dict[bytes | Path, tuple[CFunction, ...]] = field(default_factory=dict)
+    functions: dict[bytes | Path | str, tuple[CFunction, ...]] = msgspec.field(default_factory=dict)
     left: int = _PAIRS_LIMIT
 
 

@@ -7,8 +7,9 @@ this one give.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+
+import msgspec
 
 from ocibuild.errors import UsageError
 from ocibuild.postgres.mount import library_folders, loadable, run_folders
@@ -78,8 +79,7 @@ def _policy(root: ImageRoot, distro: str) -> Policy | None:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Scope:
+class _Scope(msgspec.Struct, frozen=True):
     """What a library of a root can bind to on one release."""
 
     root: ImageRoot
@@ -126,7 +126,7 @@ def _hindrances(root: ImageRoot, distro: str) -> Iterator[Finding]:
             *_stack(library, scope),
         ]
         for finding in found:
-            yield replace(finding, where=root.where(library.path), distro=distro)
+            yield msgspec.structs.replace(finding, where=root.where(library.path), distro=distro)
 
 
 def _shadowing(scope: _Scope) -> Iterator[Finding]:

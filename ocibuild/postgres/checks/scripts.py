@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterator, Mapping, Sequence
+
+import msgspec
 
 from ocibuild.layer.entry import File
 from ocibuild.layer.plan import resolve
@@ -30,6 +33,7 @@ _LOAD = re.compile(r"\s*load\s+'(\d+)'\s*", re.IGNORECASE)
 _LOAD_INSIDE = re.compile(r"\bload\s+''?(\$libdir/[^'\n]{1,200})'", re.IGNORECASE)
 _TEXT_LIMIT = 200_000_000
 _FOLDERS = 10
+_SHORT = 64 * 1024
 _TESTS = re.compile(r"create\s+schema\s+(?:if\s+not\s+exists\s+)?\"?tests\"?", re.IGNORECASE)
 _TRANSACTION = re.compile(
     r"\s*(?:begin|commit|rollback|start\s+transaction|end)(?:\s+(?:work|transaction))?\s*", re.IGNORECASE
@@ -195,39 +199,48 @@ def _token(root: ImageRoot, path: str) -> Iterator[Finding]:
 def _text(root: ImageRoot, path: str, is_run: bool) -> Iterator[Finding]:
     """What is wrong with a script that PostgreSQL may run: an error where CREATE EXTENSION runs it."""
     text = read_script(root, path)
-    where = root.where(path)
+    found = _short_script(text, is_run) if len(text) <= _SHORT else tuple(_script(text, is_run))
+    for finding in found:
+        yield msgspec.structs.replace(finding, where=root.where(path))
+
+
+@functools.lru_cache(maxsize=256)
+def _short_script(text: str, is_run: bool) -> tuple[Finding, ...]:
+    """The findings of a script; most are the same on every platform."""
+    return tuple(_script(text, is_run))
+
+
+def _script(text: str, is_run: bool) -> Iterator[Finding]:
     severity = "error" if is_run else "warning"
     psql = _PSQL.search(text)
     if text.startswith("\ufeff"):
-        yield _command(severity, "a byte-order mark", where)
+        yield _command(severity, "a byte-order mark")
     elif psql is not None:
-        yield _command(severity, f"the psql command {psql[0]}", where)
+        yield _command(severity, f"the psql command {psql[0]}")
     found = list(statements(text))
     if any(_TRANSACTION.fullmatch(item.code) for item in found):
-        yield _command(severity, "a transaction command", where)
-    yield from _loads(found, severity, where)
-    yield from _absolute(found, is_run, where)
+        yield _command(severity, "a transaction command")
+    yield from _loads(found, severity)
+    yield from _absolute(found, is_run)
     if is_run and any(_TESTS.fullmatch(item.code.strip()) for item in found):
         yield Finding(
             id="test-schema",
             severity="warning",
             message="it makes the schema tests: built with pgrx's pg_test feature",
-            where=where,
             hint="Package without --features pg_test.",
         )
 
 
-def _command(severity: str, what: str, where: str) -> Finding:
+def _command(severity: str, what: str) -> Finding:
     return Finding(
         id="script-command",
         severity=severity,
         message=f"{what}, which PostgreSQL does not take in an extension's script",
-        where=where,
         hint="Leave it out.",
     )
 
 
-def _loads(found: Sequence[Statement], severity: str, where: str) -> Iterator[Finding]:
+def _loads(found: Sequence[Statement], severity: str) -> Iterator[Finding]:
     tops = [item.strings[int(match[1])] for item in found if (match := _LOAD.fullmatch(item.code))]
     inside = [match[1] for item in found for text in item.strings if (match := _LOAD_INSIDE.search(text))]
     for library in dict.fromkeys([*(top for top in tops if top.startswith("$libdir/")), *inside]):
@@ -235,12 +248,11 @@ def _loads(found: Sequence[Statement], severity: str, where: str) -> Iterator[Fi
             id="libdir-path",
             severity=severity,
             message=f"LOAD '{library}': the server would look in its own folder only",
-            where=where,
             hint="Write the name alone, or build with --strip-libdir.",
         )
 
 
-def _absolute(found: Sequence[Statement], is_run: bool, where: str) -> Iterator[Finding]:
+def _absolute(found: Sequence[Statement], is_run: bool) -> Iterator[Finding]:
     """Files that a script, or a function that it makes, reads from the server by an absolute path."""
     copied, others = "", ""
     called = {name for item in found if item.function is None for name in _CALL.findall(item.code.lower())}
@@ -262,7 +274,6 @@ def _absolute(found: Sequence[Statement], is_run: bool, where: str) -> Iterator[
             severity="error" if is_fatal else "warning",
             message=f"it reads the file {copied or others!r} of the server"
             + (": CREATE EXTENSION would fail" if is_fatal else ""),
-            where=where,
             hint="The image is mounted at /extensions/NAME: keep the data in the script.",
         )
 

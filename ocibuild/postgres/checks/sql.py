@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 __all__ = ["CFunction", "Statement", "c_functions", "statements"]
 
@@ -23,8 +24,7 @@ _FUNCTION = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(msgspec.Struct, frozen=True):
     """A statement.
 
     Attributes:
@@ -50,8 +50,7 @@ class Statement:
         return (match[1] or "").lower() or match[2] or (self.strings[int(match[3])] if match[3] else "")
 
 
-@dataclass(frozen=True, slots=True)
-class CFunction:
+class CFunction(msgspec.Struct, frozen=True):
     """A function in C that a script makes: the library it names, and the symbol in it."""
 
     library: str

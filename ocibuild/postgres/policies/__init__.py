@@ -1,6 +1,6 @@
 """What an image of the server provides: libraries by distribution and architecture, PostgreSQL's own exports, extensions.
 
-The data is in the TOML files of this folder, made by `python -m tests.support.policies`, and read only when asked for.
+The data is in the JSON files of this folder, made by `python -m tests.support.policies`, and read only when asked for.
 """
 
 from .policy import DISTROS, Policy, Provided, Server, load_policy, load_server

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib import resources
-from types import MappingProxyType
 from typing import Any
+
+import msgspec
 
 from ocibuild.errors import UsageError
 
@@ -22,8 +20,7 @@ _ARCHITECTURES = ("amd64", "arm64")
 _MAJORS = (18,)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Provided:
+class Provided(msgspec.Struct, frozen=True, kw_only=True):
     """A shared library of an image.
 
     Attributes:
@@ -39,8 +36,7 @@ class Provided:
     patterns: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """What CloudNativePG's minimal operand image of a distribution provides.
 
     Attributes:
@@ -64,8 +60,7 @@ class Policy:
     glibc: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
+class Server(msgspec.Struct, frozen=True, kw_only=True):
     """What the PostgreSQL server gives to a module that it loads.
 
     Attributes:
@@ -106,29 +101,22 @@ def load_policy(distro: str, architecture: str) -> Policy:
         ocibuild.errors.UsageError: distro bokworm, wanted bullseye, bookworm, trixie or sid. Did you mean bookworm?
     """
     if distro not in DISTROS:
+        import difflib
+
         near = difflib.get_close_matches(distro, DISTROS, n=1)
         hint = f"Did you mean {near[0]}?" if near else ""
         raise UsageError(f"distro {distro}", wanted=_choice(DISTROS), hint=hint)
     _check_architecture(architecture, distro)
     document = _document(distro)
-    libraries = {
-        soname: Provided(
-            package=table["package"],
-            versions=_names(table, "versions", architecture),
-            exports=_names(table, "exports", architecture),
-            patterns=tuple(table.get("patterns", "").split()),
-        )
-        for soname, table in document["libraries"].items()
-        if table.get("architecture", architecture) == architecture
-    }
+    libraries = _Libraries(document["libraries"], architecture)
     return Policy(
         distro=distro,
         release=document["release"],
         architecture=architecture,
         operand=document["operand"],
-        libraries=MappingProxyType(libraries),
-        extensions=frozenset(document["extensions"].split()),
-        modules=frozenset(document["modules"].split()),
+        libraries=libraries,
+        extensions=_names(document, "extensions", architecture),
+        modules=_names(document, "modules", architecture),
         glibc=_glibc(libraries),
     )
 
@@ -158,9 +146,9 @@ def load_server(major: int, architecture: str) -> Server | None:
     return Server(
         major=major,
         exports=_names(document["server"], "exports", architecture),
-        needed=tuple(document["server"]["needed"].split()),
+        needed=tuple(document["server"]["needed"]),
         base=_names(document["base"], "names", architecture),
-        patterns=tuple(document["base"]["patterns"].split()),
+        patterns=tuple(" ".join(document["base"]["patterns"]).split()),
     )
 
 
@@ -173,18 +161,56 @@ def _choice(names: tuple[str, ...]) -> str:
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
+class _Libraries(Mapping[str, Provided]):
+    """The libraries of one architecture, each read when it is first asked for: most modules ask for few."""
+
+    def __init__(self, tables: Mapping[str, dict[str, Any]], architecture: str) -> None:
+        self._tables = {
+            soname: table for soname, table in tables.items() if table.get("architecture", architecture) == architecture
+        }
+        self._architecture = architecture
+        self._read: dict[str, Provided] = {}
+
+    def __getitem__(self, soname: str) -> Provided:
+        if soname not in self._read:
+            table = self._tables[soname]
+            self._read[soname] = Provided(
+                package=table["package"],
+                versions=_names(table, "versions", self._architecture),
+                exports=_names(table, "exports", self._architecture),
+                patterns=tuple(" ".join(table.get("patterns", ())).split()),
+            )
+        return self._read[soname]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tables)
+
+    def __len__(self) -> int:
+        return len(self._tables)
+
+    def __contains__(self, soname: object) -> bool:
+        return soname in self._tables
+
+    def packaged(self, package: str) -> Iterator[Provided]:
+        """The libraries of a package."""
+        return (self[soname] for soname, table in self._tables.items() if table["package"] == package)
+
+
 @cache
 def _document(name: str) -> dict[str, Any]:
-    return tomllib.loads(resources.files(__package__).joinpath(f"{name}.toml").read_text("utf-8"))
+    path = os.path.join(os.path.dirname(__file__), f"{name}.json")
+    with open(path, "rb") as stream:
+        document: dict[str, Any] = msgspec.json.decode(stream.read())
+    return document
 
 
-def _names(table: Mapping[str, str], key: str, architecture: str) -> frozenset[str]:
+def _names(table: Mapping[str, list[str]], key: str, architecture: str) -> frozenset[str]:
     """The names of every architecture and those of one."""
-    return frozenset(table.get(key, "").split()).union(table.get(f"{key}-{architecture}", "").split())
+    return frozenset(" ".join([*table.get(key, ()), *table.get(f"{key}-{architecture}", ())]).split())
 
 
-def _glibc(libraries: Mapping[str, Provided]) -> str:
+def _glibc(libraries: _Libraries) -> str:
     # Not every release of glibc adds something to libc.so.6.
-    found = {name for item in libraries.values() if item.package == "libc6" for name in item.versions}
+    found = {name for item in libraries.packaged("libc6") for name in item.versions}
     levels = [name.removeprefix("GLIBC_") for name in found if name.startswith("GLIBC_2.")]
     return max(levels, key=lambda level: [int(part) for part in level.split(".")])

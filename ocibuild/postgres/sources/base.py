@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from ocibuild.errors import ControlError, SourceError
 from ocibuild.layer.entry import Directory, Entry, File, Symlink
@@ -21,8 +22,7 @@ _COUNT_LIMIT = 500
 _SYMBOLS_LIMIT = 1_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Package:
+class Package(msgspec.Struct, frozen=True, kw_only=True):
     """What a source's own packaging says: a Debian package's fields, an archive's or a folder's name.
 
     Attributes:
@@ -37,13 +37,12 @@ class Package:
     name: str | None = None
     version: str | None = None
     major: int | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     origin: str = ""
     is_given: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(msgspec.Struct, frozen=True, kw_only=True):
     """One platform's part of an extension, or a part for every platform, ready to be an image.
 
     Attributes:
@@ -67,8 +66,8 @@ class Source:
     libraries: tuple[Library, ...] = ()
     left_out: tuple[str, ...] = ()
     package: Package = Package()
-    unreadable: Mapping[str, SourceError] = field(default_factory=dict)
-    keeps: tuple[object, ...] = field(default=(), repr=False)
+    unreadable: Mapping[str, SourceError] = msgspec.field(default_factory=dict)
+    keeps: tuple[object, ...] = ()
 
     @property
     def major(self) -> int | None:
@@ -210,6 +209,6 @@ def _stem(path: str) -> str:
 
 def _origin(where: Path, file: File) -> object:
     """Where a file's content comes from, for an error: not the temporary file that an archive's member is in."""
-    if isinstance(file.content, Path) and file.content.is_relative_to(where):
-        return file.content
+    if not isinstance(file.content, bytes) and Path(file.content).is_relative_to(where):
+        return Path(file.content)
     return f"{where}: {file.path}"

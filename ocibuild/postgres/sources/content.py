@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 from pathlib import Path
 
 from ocibuild.errors import SourceError
@@ -32,13 +33,13 @@ def content_digest(file: File) -> str:
     if isinstance(file.content, bytes):
         return hashlib.sha256(file.content).hexdigest()
     try:
-        return _digest(file.content, file.content.stat().st_mtime_ns)
+        return _digest(file.content, os.stat(file.content).st_mtime_ns)
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror}", where=file.content) from error
 
 
 @functools.lru_cache(maxsize=4096)
-def _digest(path: Path, _changed: int) -> str:
+def _digest(path: Path | str, _changed: int) -> str:
     """The digest of a file as it was at a time; one file may have many names."""
     with open(path, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
+
+import msgspec
 
 from ocibuild.errors import SourceError
 from ocibuild.layer.entry import Entry, File, Symlink
@@ -28,8 +29,7 @@ _CODECS = {"": "none", ".gz": "gzip", ".xz": "xz", ".zst": "zstd"}
 _REPACKED = re.compile(r"[+~.](?:dfsg|ds|repack)[0-9.]*$")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DebianPackage:
+class DebianPackage(msgspec.Struct, frozen=True, kw_only=True):
     """A binary package.
 
     Attributes:
@@ -38,8 +38,8 @@ class DebianPackage:
         scratch: What keeps their content.
     """
 
-    fields: dict[str, str] = field(default_factory=dict)
-    entries: list[Entry] = field(default_factory=list)
+    fields: dict[str, str] = msgspec.field(default_factory=dict)
+    entries: list[Entry] = msgspec.field(default_factory=list)
     scratch: Scratch | None = None
 
     @property

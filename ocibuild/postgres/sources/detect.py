@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import posixpath
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+
+import msgspec
 
 from ocibuild.errors import NotFoundError, SourceError, UsageError
 from ocibuild.layer.entry import Directory, Entry, Symlink
@@ -96,7 +97,10 @@ def open_sources(
         sources = [_open_file(Path(path), _Wish(given, major, bitcode, wanted))]
     if major is None:
         return sources
-    return [replace(source, package=replace(source.package, major=major, is_given=True)) for source in sources]
+    return [
+        msgspec.structs.replace(source, package=msgspec.structs.replace(source.package, major=major, is_given=True))
+        for source in sources
+    ]
 
 
 def _location(path: Path | str) -> Location | None:
@@ -120,8 +124,7 @@ def _location(path: Path | str) -> Location | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Wish:
+class _Wish(msgspec.Struct, frozen=True):
     """What was said of a source."""
 
     platform: Platform | None
@@ -177,7 +180,7 @@ def _open_deb(path: Path, wish: _Wish) -> Source:
     )
     if wish.platform is None and found.architecture != "all":
         told = _DEBIAN_PLATFORMS.get(found.architecture, f"linux/{found.architecture}")
-        wish = replace(wish, platform=Platform.parse(told))
+        wish = msgspec.structs.replace(wish, platform=Platform.parse(told))
     return _installed(path, found.entries, "deb", package, wish, scratch=found.scratch, owner=found.name)
 
 
@@ -210,7 +213,7 @@ def _installed(
             hint=plain if os.path.isdir(where) else "",
         )
     if package.major is None:
-        package = replace(package, major=major_of_paths(entry.path for entry in inside))
+        package = msgspec.structs.replace(package, major=major_of_paths(entry.path for entry in inside))
     source = make_source(
         where,
         kind,

@@ -9,9 +9,10 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+
+import msgspec
 
 from ocibuild.errors import SourceError
 from ocibuild.layer.entry import Directory, Entry, File, Symlink
@@ -33,8 +34,7 @@ _SERVER = re.compile(r"(?:^|[/.])(?:postgresql|pgsql|pgrx)")
 _MAJOR = re.compile(r"(?:postgresql[/@-]|pgsql-|\.pgrx/)([0-9]{1,2})(?:[./]|$)")
 
 
-@dataclass(frozen=True, slots=True)
-class Include:
+class Include(msgspec.Struct, frozen=True):
     """Left-out files to take all the same: a glob on paths of the source, and the folder of the image they go to."""
 
     pattern: str
@@ -52,8 +52,7 @@ class Include:
         return f"{self.folder.strip('/')}/{path[len(fixed) :].lstrip('/')}".lstrip("/")
 
 
-@dataclass(frozen=True, slots=True)
-class Mapped:
+class Mapped(msgspec.Struct, frozen=True):
     """The entries at the paths they have in the image, and the paths that were left out."""
 
     entries: list[Entry]
@@ -160,8 +159,7 @@ def _link(link: Symlink, path: str, tree: dict[str, Entry], place: Callable[[str
     return Symlink(path=path, target=link.target)
 
 
-@dataclass(frozen=True, slots=True)
-class _Prefix:
+class _Prefix(msgspec.Struct, frozen=True):
     """Where an installation has what."""
 
     extension: str | None

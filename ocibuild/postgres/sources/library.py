@@ -6,7 +6,8 @@ import mmap
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from ocibuild.elf import SharedObject, read_shared_object
 from ocibuild.errors import SourceError
@@ -28,8 +29,7 @@ ARCHITECTURES = frozenset(name.partition("/")[0] for name in _MACHINES.values())
 """The architectures that a library may be for, as an OCI platform names them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Library:
+class Library(msgspec.Struct, frozen=True, kw_only=True):
     """A shared object of a source.
 
     Attributes:
