@@ -30,9 +30,11 @@ __all__ = [
     "Provenance",
     "Resource",
     "attach_provenance",
+    "changed_sources",
     "file_resource",
     "find_provenance",
     "folder_resource",
+    "installed_codecs",
 ]
 
 PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
@@ -42,6 +44,7 @@ _STATEMENT = "https://in-toto.io/Statement/v1"
 _IN_TOTO = "application/vnd.in-toto+json"
 _EMPTY = b"{}"
 _REFERRERS_LIMIT = 100
+_BYTES_LIMIT = 32 * 1024 * 1024
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,6 +57,16 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 def installed_codecs() -> dict[str, str]:
     """The version of every codec's package, by the codec's name."""
     return {compression.value: f"{codec.package} {codec.version}" for compression, codec in CODECS.items()}
+
+
+class _Subject(msgspec.Struct):
+    digest: dict[str, str] = {}
+
+
+class _Statement(msgspec.Struct):
+    predicate_type: str = msgspec.field(name="predicateType")
+    predicate: dict[str, Any]
+    subject: tuple[_Subject, ...] = ()
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,41 +138,53 @@ def find_provenance(image: Artifact) -> Provenance | None:
     A statement about another image, or by another kind of build, is passed over.
 
     Raises:
-        NotFoundError, ContentError: A statement is missing or damaged.
+        NotFoundError, ContentError: A statement is missing, or is one of this program's and damaged.
     """
     referrers = getattr(image.source, "referrers", None)
     if referrers is None:
         return None
+    left = _BYTES_LIMIT
     for item in referrers(image.root, artifact_type=_IN_TOTO)[:_REFERRERS_LIMIT]:
         manifest = read_document(image.source, item)
-        if not isinstance(manifest, Manifest):
+        layer = manifest.layers[0] if isinstance(manifest, Manifest) and manifest.layers else None
+        if layer is None or layer.media_type != _IN_TOTO:
             continue
-        for layer in manifest.layers:
-            if layer.media_type == _IN_TOTO and (found := _read(read_blob(image.source, layer), image.digest)):
-                return found
+        left -= layer.size
+        if left < 0:
+            break
+        if found := _read(read_blob(image.source, layer), image.digest):
+            return found
     return None
 
 
 def _read(raw: bytes, digest: Digest) -> Provenance | None:
+    """The provenance in a statement; None for another kind of statement, or one about another image."""
     try:
-        plain = msgspec.json.decode(raw)
-        definition = plain["predicate"]["buildDefinition"]
-        if plain["predicateType"] != PREDICATE_TYPE or definition["buildType"] != BUILD_TYPE:
-            return None
-        if all(item["digest"].get(digest.algorithm) != digest.encoded for item in plain["subject"]):
-            return None
+        plain = msgspec.json.decode(raw, type=_Statement)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    definition = plain.predicate.get("buildDefinition")
+    if (
+        plain.predicate_type != PREDICATE_TYPE
+        or not isinstance(definition, dict)
+        or definition.get("buildType") != BUILD_TYPE
+    ):
+        return None
+    if all(item.digest.get(digest.algorithm) != digest.encoded for item in plain.subject):
+        return None
+    try:
         return msgspec.convert(
             {
                 "format": definition["internalParameters"]["format"],
                 "codecs": definition["internalParameters"]["codecs"],
                 "parameters": definition["externalParameters"],
                 "sources": definition.get("resolvedDependencies", []),
-                "version": plain["predicate"]["runDetails"]["builder"]["version"]["ocibuild"],
+                "version": plain.predicate["runDetails"]["builder"]["version"]["ocibuild"],
             },
             Provenance,
         )
-    except (msgspec.MsgspecError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DocumentError(f"not a provenance statement: {type(error).__name__}: {error}", where=digest) from None
+    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+        raise DocumentError(f"a damaged provenance: {type(error).__name__}: {error}", where=digest) from None
 
 
 def file_resource(path: Path, *, name: str | None = None) -> Resource:

@@ -12,15 +12,16 @@ from ocibuild.diff import Comparison, compare
 from ocibuild.errors import NotFoundError, UsageError
 from ocibuild.layer import Compression
 from ocibuild.layer.stream import drain
-from ocibuild.oci import Digest, Index, Platform
+from ocibuild.oci import Digest, Index, Manifest, Platform
 from ocibuild.oci.annotations import CREATED, full_key
 from ocibuild.postgres.build import build_extension
+from ocibuild.postgres.label import labels as default_labels
 from ocibuild.postgres.sources import Source
 from ocibuild.provenance import Provenance, find_provenance, installed_codecs
 from ocibuild.store import Artifact, LocalStore, RemoteStore
 from ocibuild.store.graph import find_platform, platform_images, read_config, read_document, walk
 
-__all__ = ["Level", "Rebuilt", "Settings", "rebuild", "recorded_settings"]
+__all__ = ["Level", "Rebuilt", "Settings", "narrowed", "rebuild", "recorded_settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +69,7 @@ class Rebuilt:
         built: The one built from the sources.
         settings: What it was built with now.
         recorded: What the image shows of how it was built.
+        taken: The labels that were taken from the image: the sources do not say them.
         levels: The digests, from the index down to the diff IDs.
         comparison: Why they differ.
     """
@@ -76,6 +78,7 @@ class Rebuilt:
     built: Artifact
     settings: Settings
     recorded: Settings
+    taken: tuple[str, ...]
     levels: tuple[Level, ...]
     comparison: Comparison
 
@@ -87,9 +90,15 @@ class Rebuilt:
     @property
     def only_compression(self) -> bool:
         """Whether the archives are the same, and their compressed bytes are not."""
-        different = {level.name for level in self.levels if not level.is_equal}
+        is_whole = all(level.image and level.built for level in self.levels)
+        archives = [level for level in self.levels if level.name.startswith("diff ID")]
         kinds = {item.kind for item in self.comparison.differences for item in item.walk()}
-        return any(name.startswith("layer") for name in different) and kinds <= {"image", "layer", "codec"}
+        return (
+            not self.is_equal
+            and is_whole
+            and all(level.is_equal for level in archives)
+            and kinds <= {"image", "layer", "codec"}
+        )
 
     @property
     def codecs(self) -> tuple[str, str]:
@@ -107,6 +116,7 @@ class Rebuilt:
             "onlyCompression": self.only_compression,
             "image": self.image.digest,
             "built": self.built.digest,
+            "taken": list(self.taken),
             "codec": {"image": recorded or None, "built": installed or None},
             "levels": [
                 {"platform": item.platform, "name": item.name, "image": item.image, "built": item.built}
@@ -136,9 +146,7 @@ def recorded_settings(image: Artifact) -> Settings:
         )
     root = read_document(image.source, image.root)
     _, first = images[0]
-    manifest = read_document(image.source, first.root)
-    assert manifest is not None
-    assert not isinstance(manifest, Index)
+    manifest = _manifest(first)
     config = read_config(image.source, manifest)
     labels = config.labels
     notes = (root.annotations if root is not None else None) or {}
@@ -196,10 +204,12 @@ def rebuild(
     known = settings or recorded
     _check_blobs(image)
     chosen = {**known.labels, **{full_key(key): value for key, value in (labels or {}).items()}}
+    packed = list(sources)
+    derived = {key: label.value for key, label in default_labels(packed, distro=distro).items()}
     if known.created is None:
         chosen.setdefault(CREATED, "")
     built = build_extension(
-        sources,
+        packed,
         into=into,
         labels=chosen,
         annotations=known.annotations,
@@ -218,6 +228,7 @@ def rebuild(
         built=built,
         settings=known,
         recorded=recorded,
+        taken=tuple(sorted(key for key, value in known.labels.items() if derived.get(key) != value)),
         levels=tuple(_levels(image, built)),
         comparison=compare(image, built),
     )
@@ -255,10 +266,15 @@ def _check_blobs(image: Artifact) -> None:
             raise NotFoundError("no such blob in the registry", where=blob.digest, hint="Push the image again.")
 
 
-def _digests(image: Artifact) -> Iterator[tuple[str, Digest]]:
+def _manifest(image: Artifact) -> Manifest:
     manifest = read_document(image.source, image.root)
-    assert manifest is not None
-    assert not isinstance(manifest, Index)
+    if not isinstance(manifest, Manifest):
+        raise UsageError(f"{image.root.media_type} in an index", wanted="image manifests", where=image.digest)
+    return manifest
+
+
+def _digests(image: Artifact) -> Iterator[tuple[str, Digest]]:
+    manifest = _manifest(image)
     config = read_config(image.source, manifest)
     yield "manifest", image.digest
     yield "config", manifest.config.digest
@@ -273,9 +289,11 @@ def _seconds(created: str | None) -> int | None:
     if created is None:
         return None
     try:
-        return int(datetime.fromisoformat(created).timestamp())
+        moment = datetime.fromisoformat(created)
     except ValueError:
         return None
+    # Without a zone it would be another moment on every machine.
+    return int(moment.timestamp()) if moment.tzinfo is not None else None
 
 
 def narrowed(settings: Settings, **given: Any) -> Settings:

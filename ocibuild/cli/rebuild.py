@@ -18,7 +18,7 @@ from ocibuild.cli.build import created_time, pairs
 from ocibuild.cli.diff import show_comparison
 from ocibuild.cli.progress import progress
 from ocibuild.cli.render import Style, message, print_json, printable, table
-from ocibuild.cli.sources import add_source_options, read_input, recorded_options, source_resources
+from ocibuild.cli.sources import Input, add_source_options, read_input, recorded_options, source_resources
 from ocibuild.errors import UsageError
 from ocibuild.layer import Compression
 from ocibuild.layer.plan import total_size
@@ -26,7 +26,7 @@ from ocibuild.locations import open_artifact
 from ocibuild.oci import Platform
 from ocibuild.oci.annotations import TITLE
 from ocibuild.postgres.keys import OPERAND_NAME, OPERAND_OS, PG_MAJOR
-from ocibuild.provenance import changed_sources
+from ocibuild.provenance import Provenance, changed_sources
 from ocibuild.reproduce import Rebuilt, Settings, narrowed, rebuild, recorded_settings
 from ocibuild.store.graph import find_platform
 
@@ -53,35 +53,16 @@ def run(options: argparse.Namespace) -> int:
     """Build and compare."""
     if len(options.platform) > 1:
         raise UsageError("several platforms", wanted="one, or none for all of them", where="--platform")
-    image = open_artifact(options.image, registry=registry_options(options))
     if options.threads is not None and options.threads < 1:
         raise UsageError(f"--threads {options.threads}", wanted="1 or more")
+    image = open_artifact(options.image, registry=registry_options(options))
     settings = _said(options, recorded_settings(image))
-    distro = options.distro
     if options.platform:
         image = find_platform(image, Platform.parse(options.platform[0]))
-    settings = narrowed(
-        settings,
-        platforms=tuple(Platform.parse(name) for name in options.platform) or None,
-        compression=Compression(options.compression) if options.compression else None,
-        created=created_time(options.created) if options.created else None,
-    )
-    changed: list[str] = []
-    provenance = settings.provenance
-    if provenance is not None:
-        recorded_options(options, provenance)
+    distro, provenance = options.distro, settings.provenance
+    taken = recorded_options(options, provenance) if provenance is not None else []
     given = read_input(options)
-    have = sorted({str(source.platform) for source in given.sources if source.platform})
-    if have and (lacking := [str(item) for item in settings.platforms if str(item) not in have]):
-        raise UsageError(
-            f"no source for {', '.join(lacking)}, which the image has",
-            wanted=f"sources for all; those given are for {', '.join(have)}",
-            hint=f"Give the others too, or compare one alone: --platform {have[0]}.",
-        )
-    if provenance is not None:
-        sides = (provenance.sources, source_resources(given.sources))
-        wanted, packed = ([item for item in side if _is_for(item.name, options.platform)] for side in sides)
-        changed = changed_sources(wanted, packed)
+    _check_platforms(settings, given)
     total = sum(total_size(source.entries) for source in given.sources)
     with progress("rebuilding", total) as advance:
         found = rebuild(
@@ -94,19 +75,40 @@ def run(options: argparse.Namespace) -> int:
             reproducible=options.reproducible,
             on_progress=advance,
         )
+    changed = _changed(given, provenance, options.platform) if provenance is not None else []
     if options.json:
         print_json({**found.to_dict(), "changedSources": changed})
-    else:
-        for line in changed:
-            message(printable(line))
-        if provenance is None and not found.is_equal:
-            message("no provenance: options that do not show in an image, such as --include, must be said again")
-        print("\n".join(_lines(found, Style(no_color=options.no_color))))
+        return 0 if found.is_equal else 1
+    for line in changed:
+        message(printable(line))
+    if not found.is_equal:
+        # Where what was built with is not known, the difference may be that alone.
+        hint = "no provenance: options that do not show in an image, such as --include, must be said again"
+        if taken or provenance is None:
+            message(f"from the provenance: {printable(', '.join(taken))}" if taken else hint)
+    print("\n".join(_lines(found, Style(no_color=options.no_color))))
     return 0 if found.is_equal else 1
 
 
+def _check_platforms(settings: Settings, given: Input) -> None:
+    have = sorted({str(source.platform) for source in given.sources if source.platform})
+    lacking = [str(item) for item in settings.platforms if str(item) not in have]
+    if have and lacking:
+        raise UsageError(
+            f"no source for {', '.join(lacking)}, which the image has",
+            wanted=f"sources for all; those given are for {', '.join(have)}",
+            hint=f"Give the others too, or compare one alone: --platform {have[0]}.",
+        )
+
+
+def _changed(given: Input, provenance: Provenance, platforms: list[str]) -> list[str]:
+    sides = (provenance.sources, source_resources(given.sources))
+    recorded, packed = ([item for item in side if _is_for(item.name, platforms)] for side in sides)
+    return changed_sources(recorded, packed)
+
+
 def _said(options: argparse.Namespace, settings: Settings) -> Settings:
-    """The settings without the labels that what was said decides anew."""
+    """The settings as they were said; labels that follow from what was said are made anew."""
     anew = {
         TITLE: options.name,
         PG_MAJOR: options.pg,
@@ -116,7 +118,13 @@ def _said(options: argparse.Namespace, settings: Settings) -> Settings:
     labels = {key: value for key, value in settings.labels.items() if not anew.get(key)}
     if options.name:
         labels[TITLE] = options.name.rpartition("/")[2]
-    return narrowed(settings, labels=labels)
+    return narrowed(
+        settings,
+        labels=labels,
+        platforms=tuple(Platform.parse(name) for name in options.platform) or None,
+        compression=Compression(options.compression) if options.compression else None,
+        created=created_time(options.created) if options.created else None,
+    )
 
 
 def _is_for(name: str, platforms: list[str]) -> bool:
@@ -127,12 +135,15 @@ def _lines(found: Rebuilt, style: Style) -> Iterator[str]:
     rows = []
     for level in found.levels:
         verdict = "equal" if level.is_equal else f"rebuilt: {level.built[:_SHORT] or 'not there'}"
-        rows.append([level.platform, level.name, level.image[:_SHORT] or "not there", verdict])
+        rows.append([printable(level.platform), level.name, level.image[:_SHORT] or "not there", verdict])
     for line, level in zip(table(rows), found.levels, strict=True):
         yield style(line, "green" if level.is_equal else "red")
     yield ""
     if found.is_equal:
         yield f"{style('reproduced', 'green')} {found.image.digest}"
+        if found.taken:
+            keys = ", ".join(printable(key.removeprefix("org.opencontainers.image.")) for key in found.taken)
+            yield style(f"labels taken from the image, which the sources do not say: {keys}", "dim")
         return
     yield from show_comparison(found.comparison, style)
     yield ""
@@ -140,6 +151,7 @@ def _lines(found: Rebuilt, style: Style) -> Iterator[str]:
         recorded, installed = found.codecs
         names = [item.compression.value for item in (found.recorded, found.settings)]
         yield f"{style('not reproduced', 'red')}: only the compressed bytes differ, the archives are equal"
+        recorded = printable(recorded)
         by = f"by {recorded or 'nothing'}" if recorded or names[0] == "none" else "by a codec that no provenance names"
         yield f"the image's layers are {names[0]}, compressed {by}; these are {names[1]}, compressed by {installed or 'nothing'}"
     else:

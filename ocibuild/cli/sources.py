@@ -175,8 +175,8 @@ def _resources(source: postgres.Source) -> Iterator[Resource]:
         yield file_resource(source.where, name=name)
 
 
-def recorded_options(options: argparse.Namespace, provenance: Provenance) -> None:
-    """Take from a provenance what was not said on the command line.
+def recorded_options(options: argparse.Namespace, provenance: Provenance) -> list[str]:
+    """Take from a provenance what was not said on the command line; what that was.
 
     Raises:
         DocumentError: It says something that no build could have been told.
@@ -191,6 +191,7 @@ def recorded_options(options: argparse.Namespace, provenance: Provenance) -> Non
         "strip_libdir": bool,
         "folders": bool,
     }
+    taken = []
     for name, kind in wanted.items():
         value = said.get("stripLibdir" if name == "strip_libdir" else name)
         if value is None or getattr(options, name):
@@ -200,6 +201,8 @@ def recorded_options(options: argparse.Namespace, provenance: Provenance) -> Non
                 f"the parameter {name} = {value!r}"[:200], wanted=f"a {kind.__name__}", where="provenance"
             )
         setattr(options, name, value)
+        taken.append(f"{name} = {value}")
+    return taken
 
 
 def _split(text: str) -> tuple[str | None, str]:

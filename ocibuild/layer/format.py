@@ -16,7 +16,7 @@ from ocibuild.errors import CodecError
 
 from .compress import GZIP_LEVEL, MEMBER_SIZE, ZSTD_LEVEL, Compression, compress
 
-__all__ = ["CODECS", "Codec", "CodecWarning", "check_codec"]
+__all__ = ["CODECS", "Codec", "CodecWarning", "check_codec", "known_answer"]
 
 
 class CodecWarning(UserWarning):

@@ -26,11 +26,12 @@ from ocibuild import (
     postgres,
     rebuild,
 )
+from ocibuild.describe import describe
 from ocibuild.errors import CodecError, DocumentError, UsageError
 from ocibuild.layer import format as layer_format
 from ocibuild.oci import Descriptor, Manifest
 from ocibuild.oci.canonical import encode
-from ocibuild.provenance import Resource, folder_resource, installed_codecs
+from ocibuild.provenance import BUILD_TYPE, PREDICATE_TYPE, Resource, folder_resource, installed_codecs
 from ocibuild.store.graph import read_blob, read_document
 from tests.conftest import Result
 from tests.support import format_example
@@ -222,32 +223,63 @@ def test_a_statement_about_another_image_is_passed_over(built: Path) -> None:
         assert find_provenance(ocibuild.Artifact(other.root, store)) is None
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"{}",
-        b"[]",
-        b"nonsense",
-        b'{"predicate":{"buildDefinition":[]}}',
-        b"[" * 200_000,
-    ],
-)
-def test_a_damaged_statement_is_an_error(text: bytes) -> None:
+OURS = {"predicateType": PREDICATE_TYPE, "predicate": {"buildDefinition": {"buildType": BUILD_TYPE}}}
+SPDX = b'{"_type":"https://in-toto.io/Statement/v1","predicateType":"https://spdx.dev/Document","predicate":{"a":[]}}'
+
+
+def with_statement(text: bytes) -> ocibuild.Artifact:
+    """An image with a statement of the given text beside it."""
     store = MemoryStore()
     image = postgres.build_extension([postgres.open_source(TREES[0])], into=store)
     attach_provenance(image, store, Provenance(parameters={}, version="1"))
     [referrer] = store.referrers(image.root)
     manifest = read_document(store, referrer)
     assert isinstance(manifest, Manifest)
-    wrong = push(store, text, manifest.layers[0].media_type)
-    again = msgspec.structs.replace(manifest, layers=(wrong,))
     fresh = MemoryStore()
     ocibuild.copy(image, fresh)
-    push(fresh, text, manifest.layers[0].media_type)
+    wrong = push(fresh, text, manifest.layers[0].media_type)
     push(fresh, b"{}", manifest.config.media_type)
-    push(fresh, encode(again), manifest.media_type or "")
-    with pytest.raises(DocumentError, match="provenance"):
-        find_provenance(ocibuild.Artifact(image.root, fresh))
+    push(fresh, encode(msgspec.structs.replace(manifest, layers=(wrong,))), manifest.media_type or "")
+    return ocibuild.Artifact(image.root, fresh)
+
+
+@pytest.mark.parametrize("text", [b"{}", b"[]", b"nonsense", b"[" * 200_000, SPDX])
+def test_a_foreign_statement_is_passed_over(text: bytes) -> None:
+    assert find_provenance(with_statement(text)) is None
+
+
+def test_a_damaged_provenance_is_an_error() -> None:
+    image = postgres.build_extension([postgres.open_source(TREES[0])])
+    text = json.dumps({**OURS, "subject": [{"digest": {"sha256": image.digest.encoded}}]}).encode()
+    with pytest.raises(DocumentError, match="a damaged provenance"):
+        find_provenance(with_statement(text))
+
+
+def test_an_image_with_a_layer_more_is_not_called_compressed_otherwise(tmp_path: Path) -> None:
+    sources = [postgres.open_source(TREES[0])]
+    store = MemoryStore()
+    image = postgres.build_extension(sources, into=store)
+    [child] = describe(image).images
+    assert child.config is not None
+    extra = build_layer([ocibuild.File(path="lib/evil.so", content=b"x")], into=store)
+    layers = [
+        ocibuild.Layer(descriptor=child.layers[0].descriptor, diff_id=child.layers[0].diff_id, uncompressed_size=0),
+        extra,
+    ]
+    assert child.platform is not None
+    built = ocibuild.build_image(
+        layers, platform=child.platform, into=store, labels=child.config.labels, annotations=child.manifest.annotations,
+        user="65532:65532",
+    )  # fmt: skip
+    evil = ocibuild.build_index([built], into=store, annotations=child.manifest.annotations)
+    found = rebuild(evil, sources)
+    assert not found.is_equal
+    assert not found.only_compression
+
+
+def test_labels_that_prove_nothing_are_told(cli: Cli, built: Path) -> None:
+    out = cli("rebuild", built, *TREES).out
+    assert out.splitlines()[-1] == "labels taken from the image, which the sources do not say: licenses"
 
 
 def push(store: MemoryStore | LayoutStore, raw: bytes, media_type: str) -> Descriptor:
@@ -261,7 +293,7 @@ def push(store: MemoryStore | LayoutStore, raw: bytes, media_type: str) -> Descr
 def test_rebuild_reproduces(cli: Cli, built: Path) -> None:
     result = cli("rebuild", built, *TREES)
     assert (result.code, result.err) == (0, "")
-    assert result.out.splitlines()[-1] == f"reproduced {ocibuild.open_artifact(str(built)).digest}"
+    assert f"\nreproduced {ocibuild.open_artifact(str(built)).digest}\n" in result.out
     assert "rebuilt:" not in result.out
 
 
