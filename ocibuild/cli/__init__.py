@@ -36,8 +36,6 @@ COMMANDS = {
     "gc": "remove what nothing names from a layout",
 }
 
-_SWITCH_INTERVAL = 0.0005
-
 EXIT_CODES = """\
 exit codes:
   0 done             1 internal error   2 usage            3 a source that cannot be packed
@@ -69,8 +67,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """The program: `main`, without the interpreter's farewell, which takes as long as a small command does."""
-    # Threads that compress need Python only for a moment each: they should not wait long for it.
-    sys.setswitchinterval(_SWITCH_INTERVAL)
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     code = main()
     for stream in (sys.stdout, sys.stderr):

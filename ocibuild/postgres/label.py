@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -143,8 +142,13 @@ def check_text(key: str, value: str) -> None:
         UsageError: No key, a control character, text that is not UTF-8, or a value of more than 256 characters.
     """
     where = f"{key[:80]!r} = {value[:80]!r}"
-    if "." not in key and key not in SHORT and (near := difflib.get_close_matches(key.lower(), SHORT, n=1, cutoff=0.8)):
-        raise UsageError(f"the label {where}", wanted="a short name or a full one", hint=f"Did you mean {near[0]!r}?")
+    if "." not in key and key not in SHORT:
+        import difflib
+
+        if near := difflib.get_close_matches(key.lower(), SHORT, n=1, cutoff=0.8):
+            raise UsageError(
+                f"the label {where}", wanted="a short name or a full one", hint=f"Did you mean {near[0]!r}?"
+            )
     if not key.strip() or any(unicodedata.category(character) == "Cc" for character in key + value):
         raise UsageError(f"the label {where}", wanted="text without control characters")
     if len(value) > _LENGTH_LIMIT:

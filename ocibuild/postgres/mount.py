@@ -69,7 +69,8 @@ def configuration(
     controls = {_parent(_parent(control.path)) for root in roots for control in root.controls}
     modules = {_parent(library.path) for root in roots for library in root.libraries if library.magic}
     needed = {folder for root in roots for folder in library_folders(root)}
-    programs = {_parent(path) for root in roots for path in root.entries if _parent(path).rpartition("/")[2] == "bin"}
+    folders = {_parent(path) for root in roots for path in root.entries}
+    programs = {folder for folder in folders if folder.rpartition("/")[2] == "bin"}
     return ExtensionConfiguration(
         name=mount_name(name),
         extension_control_path=_paths(controls),
@@ -83,6 +84,8 @@ def configuration(
 def loadable(root: ImageRoot) -> dict[str, tuple[str, Library]]:
     """The libraries of a root by the names under which the loader would open them, links included, and their folders."""
     by_path = {library.path: library for library in root.libraries}
+    if not by_path:
+        return {}
     found: dict[str, tuple[str, Library]] = {}
     for path, entry in root.entries.items():
         target = resolve(path, root.entries) if isinstance(entry, Symlink) else path

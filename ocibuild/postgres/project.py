@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +119,8 @@ def _table(manifest: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
+    import tomllib
+
     try:
         raw = path.read_bytes() if path.is_file() and path.stat().st_size <= SIZE_LIMIT else b""
         return tomllib.loads(raw.decode()) if raw else None

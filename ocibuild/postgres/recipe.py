@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +57,8 @@ def read_recipe(path: Path) -> Recipe:
         for key in ("package", "metadata", "ocibuild"):
             fields = fields.get(key, {})
     for key in sorted(fields.keys() - set(Recipe.__struct_fields__)):
+        import difflib
+
         near = difflib.get_close_matches(key, Recipe.__struct_fields__, n=1)
         raise UsageError(
             f"the unknown key {key!r}",
@@ -90,6 +90,8 @@ def _has_table(path: Path) -> bool:
 
 
 def _load(path: Path) -> dict[str, Any]:
+    import tomllib
+
     try:
         if path.stat().st_size > SIZE_LIMIT:
             raise UsageError(f"{path.stat().st_size} bytes", wanted=f"at most {SIZE_LIMIT}", where=path)

@@ -102,6 +102,11 @@ def _root(platform: Platform, sources: Sequence[Source]) -> ImageRoot:
     entries: dict[str, Entry] = {}
     owners: dict[str, Source] = {}
     for source in sources:
+        new = {entry.path: entry for entry in source.entries}
+        if len(new) == len(source.entries) and entries.keys().isdisjoint(new):
+            entries |= new
+            owners |= dict.fromkeys(new, source)
+            continue
         for entry in source.entries:
             other = entries.setdefault(entry.path, entry)
             owner = owners.setdefault(entry.path, source)

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import glob
 import io
 import os
-import shutil
 import stat
-import tempfile
 import time
 import weakref
 from collections.abc import Iterator
@@ -149,7 +146,8 @@ class Staging:
         prefix = f".{name[:100]}{_MARK}"
         sweep(parent, prefix)
         while True:
-            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            folder = parent / f"{prefix}{os.urandom(6).hex()}"
+            folder.mkdir(0o700)
             lock = _claim(folder)
             if lock is not None:
                 break
@@ -204,13 +202,15 @@ def _remove_tree(folder: Path) -> None:
     for path, _, _ in os.walk(folder):
         with contextlib.suppress(OSError):
             os.chmod(path, 0o700)
+    import shutil
+
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(parent: Path, prefix: str = f".tmp{_MARK}") -> list[Path]:
     """Remove staging folders whose owner is dead; those whose owner lives, or may live, are returned."""
     alive = []
-    for folder in parent.glob(f"{glob.escape(prefix)}*"):
+    for folder in [parent / name for name in os.listdir(parent) if name.startswith(prefix)]:
         try:
             lock = os.open(folder / _LOCK, os.O_RDWR)
         except FileNotFoundError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -230,6 +229,8 @@ class LayoutStore:
                 return
             if self._existed:
                 # In this order a kill leaves a layout, or what counts as nothing.
+                import shutil
+
                 shutil.rmtree(self.path / "blobs")
                 for name in ("oci-layout", "index.json"):
                     (self.path / name).unlink()

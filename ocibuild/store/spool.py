@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 import weakref
 from pathlib import Path
 
@@ -26,6 +24,8 @@ class Spool(LayoutStore):
     """
 
     def __init__(self) -> None:
+        import tempfile
+
         folder = tempfile.mkdtemp(prefix="ocibuild-spool-")
         self._finalizer = weakref.finalize(self, _remove, folder, os.getpid())
         super().__init__(Path(folder) / "layout", sync=False)
@@ -33,4 +33,6 @@ class Spool(LayoutStore):
 
 def _remove(folder: str, owner: int) -> None:
     if os.getpid() == owner:  # not in a forked child
+        import shutil
+
         shutil.rmtree(folder, ignore_errors=True)

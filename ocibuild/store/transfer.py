@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import BinaryIO
 
 import msgspec
@@ -128,6 +127,8 @@ class _Transfer(msgspec.Struct, frozen=True):
             for item in items:
                 move(item)
             return
+        from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+
         with ThreadPoolExecutor(jobs, thread_name_prefix="ocibuild-copy") as pool:
             futures = [pool.submit(move, item) for item in sorted(items, key=lambda item: -item.size)]
             try:

@@ -141,6 +141,6 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     expected = {
         path.relative_to(ROOT).as_posix()
         for path in (ROOT / "ocibuild").rglob("*")
-        if path.suffix in (".py", ".typed", ".toml")
+        if path.suffix in (".py", ".typed", ".json")
     }
     assert names == expected

@@ -28,7 +28,7 @@ def check_layout(root: ImageRoot) -> Iterator[Finding]:
     """What would hinder the files of a root by their places."""
     yield from _links(root)
     for path in root.entries:
-        if re.search(r"(?:^|/)share/tsearch_data/", path):
+        if "share/tsearch_data/" in path and re.search(r"(?:^|/)share/tsearch_data/", path):
             yield Finding(
                 id="tsearch-data",
                 severity="warning",
@@ -50,10 +50,9 @@ def check_layout(root: ImageRoot) -> Iterator[Finding]:
 
 
 def _links(root: ImageRoot) -> Iterator[Finding]:
-    folders = {"", *(parent for path in root.entries for parent in _parents(path))}
-    for path, entry in root.entries.items():
-        if not isinstance(entry, Symlink):
-            continue
+    links = {path: entry for path, entry in root.entries.items() if isinstance(entry, Symlink)}
+    folders = {"", *(parent for path in root.entries for parent in _parents(path))} if links else set()
+    for path, entry in links.items():
         found = resolve(path, root.entries)
         if found in root.entries or found in folders:
             continue

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import stat
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from ocibuild.errors import LayerError, OcibuildError, SourceError
 from ocibuild.layer.decompress import decompressed
@@ -15,6 +14,9 @@ from ocibuild.layer.plan import check_path
 from ocibuild.layer.read import read_members
 
 from .scratch import MEMBER_LIMIT, Scratch
+
+if TYPE_CHECKING:
+    import zipfile
 
 __all__ = ["CODECS", "codec_of", "read_tar", "read_zip"]
 
@@ -69,6 +71,8 @@ def read_zip(stream: BinaryIO, scratch: Scratch, *, where: object) -> list[Entry
     entries: dict[str, Entry] = {}
     try:
         size = stream.seek(0, 2)
+        import zipfile
+
         with zipfile.ZipFile(stream) as archive:
             if len(archive.filelist) > MEMBER_LIMIT or size - archive.start_dir > _CENTRAL_LIMIT:
                 raise SourceError(f"more than {MEMBER_LIMIT} members", wanted="a package")  # noqa: TRY301 - as above

@@ -84,6 +84,6 @@ def _facts(file: File, data: bytes | mmap.mmap, where: object) -> Library:
 def is_library(file: File) -> bool:
     """Whether a file is a library by its name, or a program of a folder `bin` by its first bytes."""
     folder, _, name = file.path.rpartition("/")
-    if _LIBRARY_NAME.search(name):
+    if "." in name and _LIBRARY_NAME.search(name):
         return True
     return folder.rpartition("/")[2] == "bin" and read_content(file, 4) == b"\x7fELF"

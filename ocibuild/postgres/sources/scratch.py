@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -105,6 +103,8 @@ class Scratch:
 
     def _place(self) -> Path:
         if self._folder is None:
+            import tempfile
+
             self._folder = Path(tempfile.mkdtemp(prefix="ocibuild-source-"))
             weakref.finalize(self, _remove, str(self._folder), os.getpid())
         self._files += 1
@@ -125,4 +125,6 @@ class _Bounded(PullStream):
 
 def _remove(folder: str, owner: int) -> None:
     if os.getpid() == owner:  # not in a forked child
+        import shutil
+
         shutil.rmtree(folder, ignore_errors=True)
