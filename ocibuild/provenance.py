@@ -161,7 +161,7 @@ def _read(raw: bytes, digest: Digest) -> Provenance | None:
     """The provenance in a statement; None for another kind of statement, or one about another image."""
     try:
         plain = msgspec.json.decode(raw, type=_Statement)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
     definition = plain.predicate.get("buildDefinition")
     if (

@@ -46,6 +46,7 @@ from ocibuild.postgres.sources.alternatives import alternatives
 from ocibuild.postgres.tag import expand_tag, tag_fields
 from ocibuild.store import walk
 from ocibuild.store.graph import read_blob
+from tests.property.fuzz_diff import diff_corpus
 from tests.property.fuzz_registry import JSON_ANSWERS, registry_corpus
 from tests.support.packages import deb, tar, zipped
 from tests.support.tools import TREES
@@ -264,12 +265,12 @@ def corpus() -> dict[str, tuple[Callable[[bytes], object], list[bytes]]]:
         "magic": (read_magic, [library[0x4D000:0x4D200]]),
         "elf": (read_shared_object, [library]),
     }
-    registry = registry_corpus()
-    assert not parsers.keys() & registry.keys()
-    return parsers | registry
+    more = registry_corpus() | diff_corpus()
+    assert not parsers.keys() & more.keys()
+    return parsers | more
 
 
-JSON_PARSERS = {"manifest", "index", "config", *JSON_ANSWERS}
+JSON_PARSERS = {"manifest", "index", "config", "diff config", "diff manifest", "provenance", *JSON_ANSWERS}
 
 
 def tables(library: bytes) -> list[range]:
@@ -286,13 +287,13 @@ def tables(library: bytes) -> list[range]:
 
 def campaign(name: str, parse: Callable[[bytes], object], seeds: list[bytes], count: int, first: int) -> str:
     """Run one parser's cases; the line to print."""
-    spots = tables(seeds[0]) if name == "elf" else ()
+    spots = tables(seeds[0]) if name in ("elf", "diff elf") else ()
     accepted = 0
     slowest = (0.0, 0)
     for seed in range(first, first + count):
         origin = seeds[seed % len(seeds)]
         raw = mutate_json(origin, seed) if name in JSON_PARSERS and seed % 2 else mutate(origin, seed, spots)
-        if name in ("tar", "archive", "deb", "sources") and seed % 4:
+        if name in ("tar", "archive", "deb", "sources", "diff tar") and seed % 4:
             raw = mend_tar(raw)
         start = time.perf_counter()
         try:
