@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import atexit
 import contextlib
+import gc
 import importlib
 import io
 import os
@@ -67,6 +68,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """The program: `main`, without the interpreter's farewell, which takes as long as a small command does."""
+    # A command makes many small values and few circles.
+    gc.set_threshold(100_000)
     warnings.showwarning = _show_warning  # type: ignore[assignment]
     code = main()
     for stream in (sys.stdout, sys.stderr):

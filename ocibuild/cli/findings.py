@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ocibuild.cli.render import Style, printable
-from ocibuild.postgres import Finding, Report
+
+if TYPE_CHECKING:
+    # The checks are loaded when they run: layers are being compressed by then.
+    from ocibuild.postgres import Finding, Report
 
 __all__ = ["report_dict", "show_findings", "show_verdicts", "summary"]
 

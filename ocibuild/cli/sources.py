@@ -14,7 +14,6 @@ from ocibuild import postgres
 from ocibuild.cli.render import message, printable
 from ocibuild.errors import DocumentError, UsageError
 from ocibuild.layer import File
-from ocibuild.postgres.checks import MAX_SIZE
 from ocibuild.postgres.policies import DISTROS
 from ocibuild.postgres.recipe import RECIPE_NAME
 from ocibuild.postgres.sources.base import make_source
@@ -95,9 +94,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help=".deb files, a folder of them, or a root folder, to take needed libraries from",
     )
-    parser.add_argument(
-        "--max-size", default=str(MAX_SIZE), metavar="SIZE", help="what is called large (default 10 MB)"
-    )
+    parser.add_argument("--max-size", default="10MB", metavar="SIZE", help="what is called large (default 10 MB)")
 
 
 def read_input(options: argparse.Namespace) -> Input:
