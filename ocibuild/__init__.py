@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .lazy import loader
+from .version import FORMAT, __version__
 
 if TYPE_CHECKING:
     from .diff import Comparison, Difference, compare
@@ -61,10 +62,6 @@ __all__ = [
     "rebuild",
 ]
 
-__version__ = "0.1.0.dev0"
-
-FORMAT = 1
-"""The format number: which rules and which codecs make the bytes of an image (docs/reference/format-1.md)."""
 
 _HOMES = {
     "diff": ("Comparison", "Difference", "compare"),

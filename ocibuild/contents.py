@@ -10,34 +10,14 @@ import io
 from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO
 
-import msgspec
-
-from .errors import LayerError, UsageError
-from .layer.entry import Directory, Entry, File, Symlink
-from .layer.plan import resolve
+from .applied import AppliedTree, Placed
+from .errors import UsageError
 from .layer.read import Budget, Member, VerifiedArchive, read_members
 from .oci import Descriptor, Digest, ImageConfig, Manifest
 from .store import Artifact, Fetcher
 from .store.graph import read_config, read_document
 
 __all__ = ["Placed", "file_tree", "layer_members", "place_members", "read_image", "read_layers"]
-
-_WHITEOUT = ".wh."
-_OPAQUE = ".wh..wh..opq"
-
-
-class Placed(msgspec.Struct, frozen=True, kw_only=True):
-    """A file of an image: its headers, the layer that put it there, and where its content is.
-
-    Attributes:
-        member: The headers; of a hard link, those of the file it names.
-        layer: The layer that put it at its path.
-        content: The layer and the number in it of the member that has the content.
-    """
-
-    member: Member
-    layer: int
-    content: tuple[int, int]
 
 
 def read_image(image: Artifact) -> tuple[Manifest, ImageConfig]:
@@ -101,121 +81,31 @@ def file_tree(image: Artifact) -> dict[str, Placed]:
     A path leads through symbolic links inside the root only, as a runtime would follow them.
 
     Raises:
-        LayerError: A member outside the root, or a layer that is damaged.
+        LayerError: A member outside the root, a device, pipe or hard link to a symbolic link, or a layer that is damaged.
     """
-    return place_members((layer, number, member) for layer, number, member, _ in read_layers(image))
+    return _place(
+        ((layer, number, member) for layer, number, member, _ in read_layers(image)), AppliedTree(strict=True)
+    )
 
 
-def place_members(members: Iterable[tuple[int, int, Member]]) -> dict[str, Placed]:
+def place_members(members: Iterable[tuple[int, int, Member]], *, root: bool = False) -> dict[str, Placed]:
     """The files by path, sorted, when members are applied in order; each comes with its layer's number and its own in it.
 
+    All that an image may hold is placed: devices, pipes and hard links to symbolic links too.
+
+    Args:
+        members: Of all layers, from the lowest on.
+        root: Whether the root's own member, if there is one, is wanted: its path is empty.
+
     Raises:
-        LayerError: A member outside the root.
+        LayerError: A member outside the root, or names and links beyond any honest image.
     """
-    tree = _Tree()
+    tree = AppliedTree()
+    placed = _place(members, tree)
+    return {"": tree.root, **placed} if root and tree.root else placed
+
+
+def _place(members: Iterable[tuple[int, int, Member]], tree: AppliedTree) -> dict[str, Placed]:
     for layer, number, member in members:
-        tree.apply(Placed(member=member, layer=layer, content=(layer, number)))
-    return dict(sorted(tree.placed.items(), key=lambda item: item[0].encode()))
-
-
-class _Tree:
-    """The files so far. Folders that no member names are known by their children."""
-
-    def __init__(self) -> None:
-        self.placed: dict[str, Placed] = {}
-        self._entries: dict[str, Entry] = {}
-        self._children: dict[str, set[str]] = {}
-        self._resolved: dict[str, str] = {}
-
-    def apply(self, new: Placed) -> None:
-        """Place one member, or remove what a whiteout hides."""
-        path = self._inside(new.member.path)
-        folder, _, name = path.rpartition("/")
-        if name == _OPAQUE:
-            self._remove_below(folder, new.layer)
-        elif name.startswith(_WHITEOUT):
-            self._remove(f"{folder}/{name.removeprefix(_WHITEOUT)}".lstrip("/"), new.layer)
-        elif path:
-            self._place(path, self._target(path, new))
-
-    def _place(self, path: str, new: Placed) -> None:
-        kind = new.member.kind
-        if kind in ("char", "block", "fifo"):
-            raise LayerError(f"a {kind} device or pipe", wanted="files, folders and links", where=path)
-        folder = path.rpartition("/")[0]
-        while folder and not isinstance(self._entries.get(folder), Directory):
-            if folder in self._entries:
-                raise LayerError("a member below a file or link", where=path)
-            folder = folder.rpartition("/")[0]
-        if kind != "directory" and path in self._children:
-            self._remove_below(path, new.layer + 1)
-        if kind == "symlink" or isinstance(self._entries.get(path), Symlink):
-            self._resolved.clear()
-        self.placed[path] = new
-        self._entries[path] = _entry(path, new.member)
-        while path:
-            folder = path.rpartition("/")[0]
-            known = self._children.setdefault(folder, set())
-            if path in known:
-                break
-            known.add(path)
-            path = folder
-
-    def _target(self, path: str, new: Placed) -> Placed:
-        """A hard link is the file it names, which must have come before."""
-        if new.member.kind != "hardlink":
-            return new
-        target = self.placed.get(self._inside(new.member.link))
-        if target is None or target.member.kind != "file":
-            raise LayerError(f"a hard link to {new.member.link!r}, which is no file before it", where=path)
-        return Placed(member=target.member, layer=new.layer, content=target.content)
-
-    def _inside(self, path: str) -> str:
-        """Where a member's path leads, its own last part not followed; empty for the root."""
-        folder, _, name = path.strip("/").rpartition("/")
-        if folder not in self._resolved:
-            found = resolve(folder, self._entries)
-            if found is None:
-                raise LayerError(f"the path {path!r}, which leaves the root", wanted="paths inside the image")
-            self._resolved[folder] = found
-        parent = self._resolved[folder]
-        if name == "..":
-            raise LayerError(f"the path {path!r}", wanted="paths inside the image")
-        return f"{parent}/{name}".lstrip("/") if name not in ("", ".") else parent
-
-    def _remove(self, path: str, layer: int) -> None:
-        """Hide a file or folder of the layers below the given one."""
-        self._remove_below(path, layer)
-        placed = self.placed.get(path)
-        if placed is not None and placed.layer < layer:
-            del self.placed[path]
-            del self._entries[path]
-            self._resolved.clear()
-        if path not in self.placed and not self._children.get(path):
-            self._children.get(path.rpartition("/")[0], set()).discard(path)
-
-    def _remove_below(self, path: str, layer: int) -> None:
-        todo, folders = list(self._children.get(path, ())), [path]
-        while todo:
-            below = todo.pop()
-            folders.append(below)
-            todo.extend(self._children.get(below, ()))
-            placed = self.placed.get(below)
-            if placed is not None and placed.layer < layer:
-                del self.placed[below]
-                del self._entries[below]
-        for folder in reversed(folders):
-            kept = {item for item in self._children.get(folder, ()) if item in self.placed or self._children.get(item)}
-            if kept:
-                self._children[folder] = kept
-            else:
-                self._children.pop(folder, None)
-        self._resolved.clear()
-
-
-def _entry(path: str, member: Member) -> Entry:
-    if member.kind == "directory":
-        return Directory(path=path)
-    if member.kind == "symlink":
-        return Symlink(path=path, target=member.link)
-    return File(path=path, content=b"")
+        tree.apply(Placed(member=member, layer=layer, content=(layer, number), headers=(layer, number)))
+    return {path: tree.seen(tree.placed[path]) for path in sorted(tree.placed, key=str.encode)}

@@ -16,13 +16,13 @@ from typing import Any
 
 import msgspec
 
-from ocibuild import FORMAT
 from ocibuild.errors import DocumentError, NotFoundError, SourceError
 from ocibuild.layer.format import CODECS
 from ocibuild.oci import Descriptor, Digest, Manifest, media_types
 from ocibuild.oci.canonical import encode
 from ocibuild.store import Artifact, LocalStore
 from ocibuild.store.graph import read_blob, read_document
+from ocibuild.version import FORMAT
 
 __all__ = [
     "BUILD_TYPE",

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from ocibuild import FORMAT
 from ocibuild.diff import Comparison, compare
 from ocibuild.errors import NotFoundError, UsageError
 from ocibuild.layer import Compression
@@ -20,6 +19,7 @@ from ocibuild.postgres.sources import Source
 from ocibuild.provenance import Provenance, find_provenance, installed_codecs
 from ocibuild.store import Artifact, LocalStore, RemoteStore
 from ocibuild.store.graph import find_platform, platform_images, read_config, read_document, walk
+from ocibuild.version import FORMAT
 
 __all__ = ["Level", "Rebuilt", "Settings", "narrowed", "rebuild", "recorded_settings"]
 

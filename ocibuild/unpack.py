@@ -101,10 +101,10 @@ def _write(image: Artifact, tree: dict[str, Placed], root: Path, tell: Callable[
         _make_folders(root, path if placed.member.kind == "directory" else path.rpartition("/")[0], folders)
         if placed.member.kind == "file":
             wanted.setdefault(placed.content, []).append(path)
-    for layer, number, member, content in read_layers(image) if wanted else ():
+    for layer, number, _, content in read_layers(image) if wanted else ():
         first, *others = wanted.get((layer, number), [""])
         if first:
-            _write_file(root / first, content, member.mode & 0o777, tell)
+            _write_file(root / first, content, tree[first].member.mode & 0o777, tell)
         for other in others:
             os.link(root / first, root / other)
     for path, placed in tree.items():

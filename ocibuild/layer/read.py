@@ -24,6 +24,7 @@ __all__ = ["Budget", "Member", "VerifiedArchive", "open_layer", "read_members"]
 MEMBER_LIMIT = 500_000
 _HEADERS_LIMIT = 1024 * 1024
 _RECORDS_LIMIT = 4_000_000
+_EXTENDED_LIMIT = 64
 _RATIO = 1100
 _FLOOR = 1024**3
 _CODECS = {
@@ -45,7 +46,10 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
         path: The name as written, without a trailing slash.
         kind: file, directory, symlink, hardlink, char, block or fifo.
         size: The bytes of its content.
+        uid: The owner's number, from the pax header where it has one; so is `gid`.
+        mtime: In whole seconds, from the header proper.
         link: The target of a link.
+        device: The major and minor number of a char or block device.
     """
 
     path: str
@@ -58,6 +62,7 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     uname: str
     gname: str
     link: str
+    device: tuple[int, int] | None = None
 
 
 def open_layer(stream: BinaryIO, media_type: str) -> BinaryIO:
@@ -134,7 +139,9 @@ def read_members(
     Raises:
         LayerError: The bytes are not such an archive, or exceed a bound.
     """
-    records: dict[str, str] = {}
+    pax: dict[str, str] = {}
+    names: dict[str, str] = {}
+    extended = 0
     budget = iter(range(_RECORDS_LIMIT))
     note = on_header or _ignore
     for _ in range(MEMBER_LIMIT):
@@ -144,21 +151,26 @@ def read_members(
         kind = chr(block[156])
         size = _number(block[124:136])
         if kind in "xgLK":
-            if size > _HEADERS_LIMIT:
-                raise LayerError(f"{size} bytes of extended headers", wanted=f"at most {_HEADERS_LIMIT}")
+            extended += 1
+            if size > _HEADERS_LIMIT or extended > _EXTENDED_LIMIT:
+                raise LayerError(
+                    f"{size} bytes of extended headers, {extended} before one member",
+                    wanted=f"at most {_HEADERS_LIMIT} bytes and {_EXTENDED_LIMIT} headers",
+                )
             data = _read_exactly(stream, size + -size % BLOCK)[:size]
             note(data)
             if kind == "g":
-                # Runtimes do not agree on what a name or size for all members means.
-                if _parse_records(data, budget):
+                # Runtimes ignore what is said for all members, other readers do not: of a name or size, that is unsafe.
+                if _parse_records(data, budget).keys() & {"path", "linkpath", "size"}:
                     raise LayerError("a path or size in a global pax header")
             elif kind == "x":
-                records.update(_parse_records(data, budget))
-            else:
-                records["path" if kind == "L" else "linkpath"] = _name(data.rstrip(b"\0"))
+                # The last one counts alone, and a GNU name before any pax path, as Go's reader (so each runtime) has it.
+                pax = _parse_records(data, budget)
+            elif name := _name(data.rstrip(b"\0")):
+                names["path" if kind == "L" else "linkpath"] = name
             continue
-        member = _member(block, kind, records)
-        records = {}
+        member = _member(block, kind, pax | names)
+        pax, names, extended = {}, {}, 0
         content = _Content(stream, member.size)
         yield member, io.BufferedReader(content)
         content.drain()
@@ -180,14 +192,15 @@ def _member(block: bytes, kind: str, pax: dict[str, str]) -> Member:
     return Member(
         path=path.rstrip("/"),
         kind="directory" if is_folder else _KINDS[kind],
-        size=(_decimal(pax["size"]) if "size" in pax else _number(block[124:136])) if has_content else 0,
+        size=(_decimal(pax, "size") if "size" in pax else _number(block[124:136])) if has_content else 0,
         mode=_number(block[100:108]) & 0o7777,
-        uid=_number(block[108:116]),
-        gid=_number(block[116:124]),
+        uid=_decimal(pax, "uid") if "uid" in pax else _number(block[108:116]),
+        gid=_decimal(pax, "gid") if "gid" in pax else _number(block[116:124]),
         mtime=_number(block[136:148], signed=True),
         uname=_owner(block[265:297]),
         gname=_owner(block[297:329]),
         link=pax["linkpath"] if "linkpath" in pax else _name(block[157:257].split(b"\0")[0]),
+        device=(_number(block[329:337]), _number(block[337:345])) if _KINDS[kind] in ("char", "block") else None,
     )
 
 
@@ -244,9 +257,10 @@ def _number(raw: bytes, *, signed: bool = False) -> int:
     return int(digits or b"0", 8)
 
 
-def _decimal(text: str) -> int:
+def _decimal(pax: dict[str, str], key: str) -> int:
+    text = pax[key]
     if not (text.isascii() and text.isdigit() and len(text) < 19):  # noqa: PLR2004
-        raise LayerError(f"pax size {text[:40]!r}", wanted="a decimal number")
+        raise LayerError(f"pax {key} {text[:40]!r}", wanted="a decimal number")
     return int(text)
 
 
@@ -265,7 +279,7 @@ def _owner(raw: bytes) -> str:
 
 
 def _parse_records(data: bytes, budget: Iterator[int]) -> dict[str, str]:
-    """The records of a pax header that say where a member's content is and what it is called."""
+    """The records of a pax header that say where a member's content is, what it is called and whose it is."""
     records: dict[str, str] = {}
     at = 0
     while at < len(data):
@@ -278,10 +292,12 @@ def _parse_records(data: bytes, budget: Iterator[int]) -> dict[str, str]:
             raise LayerError("a damaged pax record")
         if key.startswith(b"GNU.sparse."):
             raise LayerError("a sparse file", wanted="whole files", hint="Make the archive without --sparse.")
-        if key in (b"path", b"linkpath") and value != b"\n":
+        if key in (b"path", b"linkpath", b"uid", b"gid") and value == b"\n":
+            records.pop(key.decode(), None)
+        elif key in (b"path", b"linkpath"):
             records[key.decode()] = _name(value[:-1])
-        elif key == b"size":
-            records["size"] = value[:-1].decode(errors="replace")
+        elif key in (b"size", b"uid", b"gid"):
+            records[key.decode()] = value[:-1].decode(errors="replace")
         at += length
     return records
 

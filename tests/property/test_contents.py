@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
+import msgspec
 import pytest
 
-from ocibuild.contents import Placed, _Tree
+from ocibuild.applied import AppliedTree, Placed
+from ocibuild.contents import place_members
 from ocibuild.errors import LayerError
 from ocibuild.layer import Member
 
@@ -76,11 +79,11 @@ def model(layers: Stack) -> dict[str, tuple[str, tuple[int, int]]] | None:
 
 
 def ours(layers: Stack) -> dict[str, tuple[str, tuple[int, int]]] | None:
-    tree = _Tree()
+    tree = AppliedTree(strict=True)
     try:
         for number, layer in enumerate(layers):
             for count, item in enumerate(layer):
-                tree.apply(Placed(member=item, layer=number, content=(number, count)))
+                tree.apply(Placed(member=item, layer=number, content=(number, count), headers=(number, count)))
     except LayerError:
         return None
     return {path: (placed.member.kind, placed.content) for path, placed in tree.placed.items()}
@@ -97,3 +100,43 @@ def test_as_the_specification_says(first: int) -> None:
         )
         understood += expected is not None
     assert understood > 800
+
+
+def inodes(layers: Stack) -> dict[str, tuple[str, int, int]]:
+    """As a runtime does it, member by member: the kind, mode and layer of each path; whiteouts are not looked at here."""
+    files: dict[str, tuple[int, int]] = {}
+    told: dict[tuple[int, int], tuple[str, int]] = {}
+    for number, layer in enumerate(layers):
+        for count, item in enumerate(layer):
+            node, kind = (number, count), item.kind
+            if kind == "hardlink":
+                node = files[item.link]
+                kind = told[node][0]
+            told[node] = kind, item.mode
+            files[item.path] = node
+    return {path: (*told[node], node[0]) for path, node in files.items()}
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_hard_links_as_a_runtime_makes_them(seed: int) -> None:
+    chance, modes = random.Random(seed), itertools.count()
+    names: list[str] = []
+    layers: Stack = []
+    for _ in range(chance.randrange(1, 4)):
+        layers.append([])
+        for _ in range(chance.randrange(1, 8)):
+            name = chance.choice("abcdef")
+            others = [other for other in names if other != name]
+            kind = chance.choice(("file", "symlink", "char", "fifo", "hardlink", "hardlink")) if others else "file"
+            link = chance.choice(others) if kind == "hardlink" else "to" if kind == "symlink" else ""
+            layers[-1].append(msgspec.structs.replace(member(name, kind, link), mode=next(modes)))
+            names.append(name)
+    tree = place_members(
+        (number, count, item) for number, layer in enumerate(layers) for count, item in enumerate(layer)
+    )
+    assert {path: (item.member.kind, item.member.mode, item.content[0]) for path, item in tree.items()} == inodes(
+        layers
+    )
+    for item in tree.values():
+        number, count = item.headers
+        assert layers[number][count].mode == item.member.mode

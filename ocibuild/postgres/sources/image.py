@@ -62,11 +62,11 @@ def _entries(image: Artifact, scratch: Scratch) -> list[Entry]:
             entries.append(Symlink(path=path, target=placed.member.link))
         else:
             entries.append(Directory(path=path, mode=placed.member.mode & 0o777))
-    for layer, number, member, content in read_layers(image) if wanted else ():
+    for layer, number, _, content in read_layers(image) if wanted else ():
         paths = wanted.get((layer, number), [])
         if not paths:
             continue
-        file = scratch.keep(paths[0], content, mode=member.mode & 0o777)
+        file = scratch.keep(paths[0], content, mode=tree[paths[0]].member.mode & 0o777)
         entries += [file, *(scratch.link(file, path) for path in paths[1:])]
     return sorted(entries, key=lambda entry: entry.path.encode())
 
