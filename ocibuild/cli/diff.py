@@ -68,7 +68,7 @@ def show_comparison(found: Comparison, style: Style) -> list[str]:
     if found.is_equal:
         if found.a.digest == found.b.digest:
             return [f"{style('equal', 'green')} {found.a.digest}"]
-        counts = [f"{platform}: {count} files" for platform, count in found.same_files.items()]
+        counts = [f"{printable(platform)}: {count} files" for platform, count in found.same_files.items()]
         return [
             f"{style('equal to a container', 'green')} {one} and {other}" + "".join(f"\n  {line}" for line in counts)
         ]
@@ -91,6 +91,8 @@ def _line(item: Difference, style: Style) -> str:
     name = f"{where}" if item.kind in _BARE else f"{style(printable(item.kind), 'dim')} {where}".rstrip()
     if item.kind in ("image", "file", "entry"):
         name = style(name, "bold")
+    if not item.where and a is b is None and item.note.startswith("and "):
+        return f"{name} … {printable(item.note)}"
     if a is None and b is None:
         text = name
     elif a == b:

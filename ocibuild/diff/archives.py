@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from .difference import Difference
+from .files import Change
 from .records import Archive, Record
 
-__all__ = ["Change", "alone", "archive_differences", "join", "member_difference"]
+__all__ = ["alone", "archive_differences", "implied", "join", "member_differences"]
 
 _SINGLE = 3
 """As many entries with the same difference are shown one by one; more are shown together."""
 _LISTED = 20
+_FIELDS = 100
 _NAMED = 3
+_ORDINARY = (0o755, 0, 0)
+_WEIGHTS = {"pax": 1, "tar": 2}
 
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A file whose content is not the same, to be looked into.
-
-    Attributes:
-        path: Where it is in the image.
-        a: The number of its member in the first archive.
-        b: The same in the second.
-    """
-
-    path: str
-    a: int
-    b: int
+_Entry = tuple[str, Record]
+_Key = tuple[str, int]
+_Values = tuple[str, str | None, str | None]
+"""A path, and what both sides say there."""
 
 
 def archive_differences(a: Archive, b: Archive) -> tuple[list[Difference], list[Change]]:
@@ -39,55 +34,101 @@ def archive_differences(a: Archive, b: Archive) -> tuple[list[Difference], list[
     """
     ours, theirs = _numbered(a.records), _numbered(b.records)
     both = [key for key in ours if key in theirs]
-    changes = []
-    fields: dict[tuple[str, str, str], list[tuple[str, str | None, str | None]]] = {}
-    for path, count in both:
-        one, other = ours[path, count], theirs[path, count]
-        first, second = a.records[one], b.records[other]
-        if first.content != second.content and first.member.kind == second.member.kind:
-            changes.append(Change(path, one, other))
-        for kind, where, left, right in _fields(first, second):
-            fields.setdefault((kind, where, _weight(kind)), []).append((path, left, right))
+    pairs = ((key[0], (ours[key], a.records[ours[key]]), (theirs[key], b.records[theirs[key]])) for key in both)
+    headers, changes, _ = member_differences(pairs)
+    sides = ({path for path, _ in keys} for keys in (ours, theirs))
     gone = [(key[0], a.records[number]) for key, number in ours.items() if key not in theirs]
     new = [(key[0], b.records[number]) for key, number in theirs.items() if key not in ours]
-    found = [*alone(gone, new)]
-    found += _headers(fields)
-    found += _order(list(ours), list(theirs))
+    found = [*alone(gone, new, *sides), *headers, *_order(both, [key for key in theirs if key in ours])]
     if a.tail != b.tail:
-        found.append(_tail(a.tail, b.tail))
+        texts = (f"{side.tail:,} bytes of zeros" for side in (a, b))
+        found.append(Difference(kind="tar", where="end of the archive", a=next(texts), b=next(texts), note="padding"))
+    if a.after != b.after:
+        where = "headers after the last entry"
+        found.append(Difference(kind="tar", where=where, a=a.after or "none", b=b.after or "none"))
     return found, changes
 
 
-def member_difference(path: str, a: Record, b: Record, *, semantic: bool = False) -> Difference | None:
-    """How two members at one path differ, their content aside; None where they do not."""
-    found = [
-        Difference(kind=kind, where=where, a=left, b=right)
-        for kind, where, left, right in _fields(a, b)
-        if not (semantic and not _matters(kind, where))
-    ]
-    return Difference(kind=b.member.kind, where=path, below=tuple(found)) if found else None
+def member_differences(
+    pairs: Iterable[tuple[str, tuple[int, Record], tuple[int, Record]]], *, semantic: bool = False
+) -> tuple[list[Difference], list[Change], int]:
+    """How the headers of members differ, the files whose content does, and how many files are the same.
+
+    Args:
+        pairs: A path, and its member on both sides with the number of the one that has its content.
+        semantic: Leave out what has no effect on a container.
+    """
+    changes = []
+    fields: dict[tuple[str, str], list[_Values]] = {}
+    same = 0
+    for path, (one, first), (other, second) in pairs:
+        if first.content != second.content and first.member.kind == second.member.kind:
+            changes.append(Change(path, one, other, (first.member.size, second.member.size)))
+        found = [item for item in _fields(first, second) if not semantic or _matters(*item[:2])]
+        for kind, where, left, right in found:
+            fields.setdefault((kind, where), []).append((path, left, right))
+        same += bool(first.content) and first.content == second.content and not found
+    return list(_headers(fields)), changes, same
 
 
-def alone(gone: Sequence[tuple[str, Record]], new: Sequence[tuple[str, Record]]) -> Iterator[Difference]:
-    """What is on one side alone; a file with the same content on both sides has another name."""
+def alone(
+    gone: Sequence[_Entry], new: Sequence[_Entry], ours: Collection[str] = (), theirs: Collection[str] = ()
+) -> Iterator[Difference]:
+    """What is on one side alone; a file with the same content on both sides has another name.
+
+    Args:
+        gone: What the first side alone has.
+        new: What the second side alone has.
+        ours: All paths of the first side.
+        theirs: All paths of the second.
+    """
     by_content: dict[str, list[str]] = {}
     for path, record in new:
         if record.content and record.member.size:
             by_content.setdefault(record.content, []).append(path)
+    # Those that come first are the first to be taken.
+    for targets in by_content.values():
+        targets.reverse()
     moved: set[str] = set()
     left = []
     for path, record in gone:
-        if record.content and (targets := by_content.get(record.content)):
-            target = targets.pop(0)
+        if record.content and (names := by_content.get(record.content)):
+            target = names.pop()
             moved.add(target)
-            yield Difference(kind="file", where="name", a=path, b=target, note="the same content")
+            if len(moved) <= _LISTED:
+                yield Difference(kind="file", where="name", a=path, b=target, note="the same content")
         else:
             left.append((path, record))
-    yield from _listed(left, first=True)
-    yield from _listed([item for item in new if item[0] not in moved], first=False)
+    if len(moved) > _LISTED:
+        yield Difference(kind="files", note=f"and {len(moved) - _LISTED} more have another name")
+    yield from _listed(_without_folders(left, gone, theirs), first=True)
+    yield from _listed(_without_folders([item for item in new if item[0] not in moved], new, ours), first=False)
 
 
-def _listed(records: Sequence[tuple[str, Record]], *, first: bool) -> Iterator[Difference]:
+def implied(path: str, record: Record, paths: Sequence[str]) -> bool:
+    """Whether a folder is no more than what files in it need: runtimes make it so where no member says so.
+
+    Args:
+        path: Its path.
+        record: Its member.
+        paths: The files, sorted.
+    """
+    member = record.member
+    if member.kind != "directory" or (member.mode, member.uid, member.gid) != _ORDINARY:
+        return False
+    lead = f"{path}/" if path else ""
+    at = bisect_left(paths, lead)
+    return at < len(paths) and paths[at].startswith(lead)
+
+
+def _without_folders(shown: Sequence[_Entry], all_: Sequence[_Entry], others: Collection[str]) -> list[_Entry]:
+    """The entries but for folders that are there only because something in them is, which is shown."""
+    here = sorted(path for path, record in all_ if record.member.kind != "directory")
+    there = sorted(others)
+    return [item for item in shown if not (implied(*item, here) and not implied(*item, there))]
+
+
+def _listed(records: Sequence[_Entry], *, first: bool) -> Iterator[Difference]:
     """Members of one side."""
     for path, record in records[:_LISTED]:
         text = _summary(record)
@@ -99,7 +140,7 @@ def _listed(records: Sequence[tuple[str, Record]], *, first: bool) -> Iterator[D
         yield Difference(kind="files", where="and more", a=text if first else None, b=None if first else text)
 
 
-def _numbered(records: Sequence[Record]) -> dict[tuple[str, int], int]:
+def _numbered(records: Sequence[Record]) -> dict[_Key, int]:
     """The number of each member by its path and how often that path came before."""
     seen: Counter[str] = Counter()
     found = {}
@@ -119,7 +160,7 @@ def _fields(a: Record, b: Record) -> Iterator[tuple[str, str, str | None, str | 
         yield "link", "target", one.link, other.link
     if one.mode != other.mode:
         yield "header", "mode", f"{one.mode:04o}", f"{other.mode:04o}"
-    for name in ("uid", "gid", "mtime", "uname", "gname"):
+    for name in ("uid", "gid", "mtime", "uname", "gname", "device"):
         left, right = getattr(one, name), getattr(other, name)
         if left != right:
             yield "header", name, _shown(left), _shown(right)
@@ -140,37 +181,39 @@ def _pairs(kind: str, a: dict[str, str], b: dict[str, str]) -> Iterator[tuple[st
 
 
 def _shown(value: object) -> str:
-    return str(value) if value != "" else "(none)"
+    if isinstance(value, tuple):
+        return f"{value[0]}:{value[1]}"
+    return str(value) if value not in ("", None) else "(none)"
 
 
 def _matters(kind: str, where: str) -> bool:
     """Whether a field has an effect on a container: not times, names of owners, and how a header is written."""
     if kind == "pax":
-        return ".xattr." in where.lower() or "acl" in where.lower()
-    return kind == "link" or where in ("type", "mode", "uid", "gid")
+        # What was left out may be one of them.
+        return where.endswith("…") or ".xattr." in where.lower() or "acl" in where.lower()
+    return kind == "link" or where in ("type", "mode", "uid", "gid", "device")
 
 
-def _weight(kind: str) -> str:
-    return "1" if kind in ("link", "header") else "2" if kind == "pax" else "3"
-
-
-def _headers(fields: dict[tuple[str, str, str], list[tuple[str, str | None, str | None]]]) -> Iterator[Difference]:
+def _headers(fields: dict[tuple[str, str], list[_Values]]) -> Iterator[Difference]:
     """The fields that differ: by entry where there are few, by field where there are many."""
     single: dict[str, list[Difference]] = {}
     many = []
-    for (kind, where, weight), items in sorted(fields.items(), key=lambda item: (item[0][2], item[0])):
+    for (kind, where), items in sorted(fields.items(), key=lambda item: (_WEIGHTS.get(item[0][0], 0), item[0])):
         if len(items) > _SINGLE:
-            many.append((weight, _together(kind, where, items)))
+            many.append(_together(kind, where, items))
         else:
             for path, left, right in items:
                 single.setdefault(path, []).append(Difference(kind=kind, where=where, a=left, b=right))
     for path, below in list(single.items())[:_LISTED]:
         yield Difference(kind="entry", where=path or "/", below=tuple(below))
-    for _, item in sorted(many, key=lambda item: item[0]):
-        yield item
+    if len(single) > _LISTED:
+        yield Difference(kind="entries", note=f"and {len(single) - _LISTED} more")
+    yield from many[:_FIELDS]
+    if len(many) > _FIELDS:
+        yield Difference(kind="entries", note=f"and {len(many) - _FIELDS} more fields")
 
 
-def _together(kind: str, where: str, items: list[tuple[str, str | None, str | None]]) -> Difference:
+def _together(kind: str, where: str, items: list[_Values]) -> Difference:
     pairs = {(left, right) for _, left, right in items}
     names = ", ".join(path or "/" for path, _, _ in items[:_NAMED]) + (", …" if len(items) > _NAMED else "")
     path, left, right = items[0]
@@ -186,35 +229,18 @@ def _summary(record: Record) -> str:
     return f"{member.kind} to {member.link}" if member.link else member.kind
 
 
-def _order(ours: Iterable[tuple[str, int]], theirs: Iterable[tuple[str, int]]) -> Iterator[Difference]:
+def _order(left: list[_Key], right: list[_Key]) -> Iterator[Difference]:
     """Whether the members that both have come in the same order."""
-    theirs = list(theirs)
-    known = set(theirs)
-    left = [key for key in ours if key in known]
-    kept = set(left)
-    right = [key for key in theirs if key in kept]
-    if left == right:
-        return
-    at = next(number for number, (one, other) in enumerate(zip(left, right, strict=True)) if one != other)
-    places = sum(one != other for one, other in zip(left, right, strict=True))
-    yield Difference(
-        kind="order",
-        where="of entries",
-        a=left[at][0] + _sorted(left),
-        b=right[at][0] + _sorted(right),
-        note=f"entry {at + 1} and {places - 1} more are at another place",
-    )
+    places = [at for at, (one, other) in enumerate(zip(left, right, strict=True)) if one != other]
+    if places:
+        note = f"entry {places[0] + 1} and {len(places) - 1} more are at another place"
+        one, other = (keys[places[0]][0] + _sorted(keys) for keys in (left, right))
+        yield Difference(kind="order", where="of entries", a=one, b=other, note=note)
 
 
-def _sorted(keys: list[tuple[str, int]]) -> str:
+def _sorted(keys: list[_Key]) -> str:
     paths = [path.encode(errors="surrogateescape") for path, _ in keys]
     return " (sorted)" if paths == sorted(paths) else " (not sorted)"
-
-
-def _tail(a: int, b: int) -> Difference:
-    return Difference(
-        kind="tar", where="end of the archive", a=f"{a:,} bytes of zeros", b=f"{b:,} bytes of zeros", note="padding"
-    )
 
 
 def join(found: list[Difference], explained: dict[str, Difference]) -> list[Difference]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Iterator, Sequence
 from difflib import unified_diff
 
@@ -12,17 +11,15 @@ from ocibuild.postgres.control import parse_control
 
 from .difference import Difference
 from .elf import elf_differences
+from .spans import Bytes, compare_spans, describe_count
 
-__all__ = ["Bytes", "content_difference"]
-
-Bytes = bytes | mmap.mmap
+__all__ = ["content_difference"]
 
 _TEXT_LIMIT = 4 * 1024 * 1024
 _LINES_LIMIT = 2_000
 _LINE_LIMIT = 400
 _SHOWN_LIMIT = 200
 _CONTEXT = 2
-_CHUNK = 1024 * 1024
 
 
 def content_difference(path: str, a: Bytes, b: Bytes) -> Difference:
@@ -38,7 +35,7 @@ def content_difference(path: str, a: Bytes, b: Bytes) -> Difference:
     lines: tuple[str, ...] = ()
     note = ""
     if a[:4] == b[:4] == b"\x7fELF":
-        below = elf_differences(a, b, where=path)
+        below, note = elf_differences(a, b, where=path)
     elif path.endswith(".control") and len(a) <= CONTROL_LIMIT and len(b) <= CONTROL_LIMIT:
         below = tuple(_keys(path, bytes(a[:]), bytes(b[:])))
     if not below:
@@ -46,7 +43,7 @@ def content_difference(path: str, a: Bytes, b: Bytes) -> Difference:
         if ours is not None and theirs is not None:
             lines, note = _unified(ours, theirs)
         else:
-            note = _first_byte(a, b)
+            note = _bytes(a, b)
     return Difference(kind="file", where=path, a=size_a, b=size_b, note=note, lines=lines, below=below)
 
 
@@ -121,20 +118,11 @@ def _common(a: Sequence[str], b: Sequence[str]) -> int:
     return next((at for at, (one, other) in enumerate(zip(a, b, strict=False)) if one != other), min(len(a), len(b)))
 
 
-def _taken(data: Bytes, start: int) -> bytes:
-    """A chunk; the pages of a map are given back, or a large file would count as memory in use."""
-    chunk = bytes(data[start : start + _CHUNK])
-    if isinstance(data, mmap.mmap) and hasattr(data, "madvise"):
-        data.madvise(mmap.MADV_DONTNEED, start, len(chunk))
-    return chunk
-
-
-def _first_byte(a: Bytes, b: Bytes) -> str:
-    for start in range(0, min(len(a), len(b)), _CHUNK):
-        one, other = (_taken(data, start) for data in (a, b))
-        if one != other:
-            at = next(
-                (at for at, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), min(len(one), len(other))
-            )
-            return f"the first differing byte is {start + at:,}"
-    return "one is the beginning of the other"
+def _bytes(a: Bytes, b: Bytes) -> str:
+    """Where two contents that are no text differ, and in how many bytes."""
+    size = min(len(a), len(b))
+    change = compare_spans(a, 0, b, 0, size)
+    if change is None:
+        return "one is the beginning of the other"
+    values = f"the first at {change.first:#x} ({change.values[0]:02x} → {change.values[1]:02x})"
+    return f"{describe_count(change, size)}, {values}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from itertools import chain, islice
 
 from ocibuild.elf import SharedObject, read_shared_object
@@ -29,6 +28,8 @@ _PAGE = 4096
 _FIRST = (".text", ".rodata", ".data")
 _NOTES = (".note", ".comment", ".gnu_debuglink", ".gnu_debugaltlink")
 _DEBUG = (".debug_", ".zdebug_", ".gnu_debugdata")
+_SYMBOLS = (".symtab", ".strtab")
+_MACHINE = ("machine", "class", "byte order")
 _TABLES = (
     ".symtab", ".strtab", ".shstrtab", ".eh_frame", ".gcc_except_table", ".dynsym", ".dynstr", ".dynamic", ".gnu.hash",
     ".hash", ".gnu.version", ".rel", ".got", ".plt",
@@ -38,7 +39,7 @@ _BUILD_ID_SECTION = (".note.gnu.build-id", 1)
 _BUILD_ID_SECTION_LIMIT = 4096
 
 
-def elf_differences(a: Bytes, b: Bytes, *, where: str) -> tuple[Difference, ...]:
+def elf_differences(a: Bytes, b: Bytes, *, where: str) -> tuple[tuple[Difference, ...], str]:
     """Why two ELF files differ.
 
     Args:
@@ -47,14 +48,18 @@ def elf_differences(a: Bytes, b: Bytes, *, where: str) -> tuple[Difference, ...]
         where: The file's name.
 
     Returns:
-        The differences, the most telling first; none of a file that is damaged or of a type that is never loaded. What a
-        damaged part would tell is left out.
+        The differences, the most telling first, and what holds for the whole file. There are none of a file that is
+        damaged or of a type that is never loaded; what a damaged part would tell is left out.
     """
     a, b = (data.tobytes() if isinstance(data, memoryview) and data.format != "B" else data for data in (a, b))
     try:
         ours, theirs = ElfFile(a, where), ElfFile(b, where)
     except ElfError:
-        return ()
+        return (), ""
+    facts = _facts(a, where), _facts(b, where)
+    heads = list(_header(ours, theirs, facts))
+    if heads and heads[0].where in _MACHINE:
+        return tuple(heads), "everything in it differs: it is for another machine"
     # Sections that overlap would be compared each time.
     work = Work(4 * max(len(a), len(b)))
     by_segments = not (ours.sections and theirs.sections)
@@ -62,28 +67,47 @@ def elf_differences(a: Bytes, b: Bytes, *, where: str) -> tuple[Difference, ...]
     functions, others = Functions(ours), Functions(theirs)
     ids = _build_id(ours), _build_id(theirs)
     found: list[list[Difference]] = [[] for _ in range(4)]
-    for item in section_differences(a, b, left, right, functions, work):
+    items = list(section_differences(a, b, left, right, functions, work))
+    stripped = list(_stripped(items))
+    for item in items:
+        if stripped and (_is_debug(item) or item.where == ".shstrtab"):
+            continue
         if item.where == _BUILD_ID_SECTION[0] and _is_build_id(a, b, left, right, ids):
             continue
         found[_rank(item.where)].append(item)
     found[0].sort(key=lambda item: _FIRST.index(item.where) if item.where in _FIRST else len(_FIRST))
     hidden = _cut(found)
     code, notes, debug, tables = found
-    facts = _facts(a, where), _facts(b, where)
-    result = [*_header(ours, theirs, facts), *_dynamic(*facts), *_symbols(*facts), *code, *_sizes(functions, others)]
+    result = [*heads, *_dynamic(*facts), *_symbols(*facts), *code, *_sizes(functions, others)]
     result += _locals(functions, others)
     if ids[0] != ids[1]:
         result.append(Difference(kind="build ID", a=ids[0], b=ids[1]))
-    result += [*notes, *debug, *tables]
+    result += [*notes, *stripped, *debug, *tables]
     if hidden:
         result.append(Difference(kind="segment" if by_segments else "section", note=f"and {hidden:,} more"))
     tops = [*left.values(), *headers(ours)], [*right.values(), *headers(theirs)]
     result += gap_differences(a, b, *tops, functions, work)
     result = result or list(_moved(left, right))
-    if result and _same_loaded(a, b, ours, theirs, left, work):
-        note = ", ".join(part for part in (result[0].note, "the code and data are the same") if part)
-        result[0] = replace(result[0], note=note)
-    return tuple(result)
+    is_same = result and _same_loaded(a, b, ours, theirs, left, work)
+    return tuple(result), "the code and data are the same" if is_same else ""
+
+
+def _is_debug(item: Difference) -> bool:
+    """A section on one side alone that a debugger reads."""
+    return (item.a is None) != (item.b is None) and (item.where.startswith(_DEBUG) or item.where in _SYMBOLS)
+
+
+def _stripped(items: list[Difference]) -> Iterator[Difference]:
+    """What strip(1) takes away, said once."""
+    found = [item for item in items if _is_debug(item)]
+    if len(found) > 1 and len({item.a is None for item in found}) == 1:
+        count = sum(item.where.startswith(_DEBUG) for item in found)
+        texts = [f"{count} debug section{'s' * (count != 1)}"] * bool(count)
+        text = ", ".join(texts + [item.where for item in found if item.where == ".symtab"])
+        is_gone = found[0].b is None
+        yield Difference(
+            kind="debug data", a=text if is_gone else None, b=None if is_gone else text, note="stripped" * is_gone
+        )
 
 
 def _rank(name: str) -> int:

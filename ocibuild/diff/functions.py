@@ -73,8 +73,8 @@ class Functions:
                 self._places.setdefault(address, (size, name))
         return found
 
-    def within(self, ranges: Iterable[tuple[int, int]]) -> list[str]:
-        """The names of those that ranges of addresses touch at their beginning, each once."""
+    def within(self, ranges: Iterable[tuple[int, int]], limit: int) -> list[str]:
+        """The names of those that ranges of addresses touch at their beginning, each once, and no more than so many."""
         found: dict[bytes, None] = {}
         for start, _ in ranges:
             place = bisect_right(self._starts, start) - 1
@@ -82,4 +82,6 @@ class Functions:
                 size, name = self._places[self._starts[place]]
                 if start < self._starts[place] + size:
                     found[name] = None
+                    if len(found) == limit:
+                        break
         return [readable(name.decode("latin-1")) for name in found]

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from ocibuild.errors import UsageError
-from ocibuild.oci import Descriptor, Manifest, media_types
+from ocibuild.oci import Descriptor, Manifest, Platform, media_types
 from ocibuild.store import Artifact
 from ocibuild.store.graph import read_blob, read_config, read_document
 
 from .difference import Difference
-from .documents import document_differences, spelling
-from .layers import Side, layer_differences, verify_claims
-from .trees import tree_differences
+from .documents import document_differences, is_same, spelling
+from .fold import fold, joined
+from .image import image_differences, left_out
 
 __all__ = ["Comparison", "compare"]
 
-_IDENTITY = ("digest", "size", "platform")
+_PLATFORM = ("os", "architecture", "variant", "platform.os", "platform.architecture", "platform.variant", "platform")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,7 @@ def compare(a: Artifact, b: Artifact, *, semantic: bool = False) -> Comparison:
     Raises:
         UsageError: One of them is neither image nor index.
         NotFoundError, ContentError: Something of one is missing or damaged.
+        StoreError, RegistryError: A store, the disk or a registry fails.
 
     Example:
         >>> import ocibuild
@@ -86,185 +88,141 @@ def compare(a: Artifact, b: Artifact, *, semantic: bool = False) -> Comparison:
     same: dict[str, int] = {}
     found: list[Difference] = []
     if a.digest != b.digest:
-        ours, theirs = _read(a), _read(b)
+        ours, theirs = _Root.read(a, semantic), _Root.read(b, semantic)
         found += ours.differences(theirs, semantic)
         found += _images(ours, theirs, semantic, same)
+        found = fold(found, max(len(ours.images), len(theirs.images)))
         if not found and not semantic:
-            found.append(spelling(ours.raw, theirs.raw, kind="index" if ours.is_index else "manifest"))
-    return Comparison(a=a.root, b=b.root, semantic=semantic, differences=tuple(_fold(found)), same_files=same)
+            found += _leftover(ours, theirs)
+    return Comparison(a=a.root, b=b.root, semantic=semantic, differences=tuple(found), same_files=same)
+
+
+def _leftover(a: _Root, b: _Root) -> list[Difference]:
+    """Why two roots are not the same where nothing that was compared differs."""
+    kind = "index" if a.is_index else "manifest"
+    ours, theirs = json.loads(a.raw), json.loads(b.raw)
+    if is_same(ours, theirs):
+        return [spelling(a.raw, b.raw, kind=kind)]
+    return document_differences(ours, theirs, kind=kind)
+
+
+_Key = tuple[Platform | None, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """What an index names, or the root itself: its name, what the index says of it, and what it is if it is no blob."""
+
+    name: str
+    entry: dict[str, Any]
+    image: Artifact
 
 
 @dataclass(frozen=True, slots=True)
 class _Root:
-    """A root document and its images by platform."""
+    """A root document, and its images by platform and how often that came before."""
 
     raw: bytes
     is_index: bool
-    images: dict[str, Artifact]
+    images: dict[_Key, _Child]
+
+    @classmethod
+    def read(cls, artifact: Artifact, semantic: bool) -> _Root:
+        """The root and what it names; what is made for no platform, as attestations are, has no effect on a container."""
+        document = read_document(artifact.source, artifact.root)
+        if document is None:
+            raise UsageError(f"{artifact.root.media_type}", wanted="an image or an index", where=artifact.digest)
+        raw = read_blob(artifact.source, artifact.root)
+        if isinstance(document, Manifest):
+            is_image = document.config.media_type in media_types.CONFIGS
+            platform = read_config(artifact.source, document).platform if is_image else None
+            name = (str(platform) or "no platform") if is_image else "artifact"
+            return cls(raw, False, {(_bare(platform), 0): _Child(name, {}, artifact)})
+        seen: Counter[Platform | None] = Counter()
+        images = {}
+        for child, entry in zip(document.manifests, json.loads(raw)["manifests"], strict=True):
+            platform = _bare(child.platform)
+            if semantic and platform and platform.os == "unknown":
+                continue
+            count = seen[platform]
+            seen[platform] += 1
+            name = str(platform or "no platform") + f" #{count + 1}" * bool(count)
+            images[platform, count] = _Child(name, entry, Artifact(child, artifact.source))
+        return cls(raw, True, images)
 
     def differences(self, other: _Root, semantic: bool) -> Iterator[Difference]:
         """What the indexes say otherwise, their images aside."""
         if self.is_index != other.is_index:
             if not semantic:
-                names = ("index" if item.is_index else "image without an index" for item in (self, other))
-                yield Difference(kind="root", where="root", a=next(names), b=next(names))
+                one, two = ("index" if item.is_index else "image without an index" for item in (self, other))
+                yield Difference(kind="root", where="root", a=one, b=two)
             return
         if not self.is_index:
             return
         ours, theirs = json.loads(self.raw), json.loads(other.raw)
-        yield from document_differences(
-            ours, theirs, kind="index", without=_left_out("manifests", semantic=semantic), semantic=semantic
-        )
+        without = left_out("manifests", semantic=semantic)
+        yield from document_differences(ours, theirs, kind="index", without=without, semantic=semantic)
         left, right = ([key for key in one.images if key in two.images] for one, two in ((self, other), (other, self)))
         if left != right and not semantic:
-            yield Difference(kind="order", where="manifests", a=", ".join(left), b=", ".join(right))
+            one, two = (joined(self.images[key].name for key in keys) for keys in (left, right))
+            yield Difference(kind="order", where="manifests", a=one, b=two)
 
 
-def _left_out(*names: str, semantic: bool) -> tuple[str, ...]:
-    return (*names, "mediaType", "schemaVersion") if semantic else names
-
-
-def _read(artifact: Artifact) -> _Root:
-    document = read_document(artifact.source, artifact.root)
-    if document is None:
-        raise UsageError(f"{artifact.root.media_type}", wanted="an image or an index", where=artifact.digest)
-    raw = read_blob(artifact.source, artifact.root)
-    images: dict[str, Artifact] = {}
-    if isinstance(document, Manifest):
-        is_image = document.config.media_type in media_types.CONFIGS
-        name = (str(read_config(artifact.source, document).platform) or "no platform") if is_image else "artifact"
-        return _Root(raw, False, {name: artifact})
-    for child in document.manifests:
-        name = str(child.platform.normalized()) if child.platform else "no platform"
-        count = sum(key.partition(" #")[0] == name for key in images)
-        images[f"{name} #{count + 1}" if count else name] = Artifact(child, artifact.source)
-    return _Root(raw, True, images)
+def _bare(platform: Platform | None) -> Platform | None:
+    """The platform by which two images are matched: what else is said of it is compared."""
+    if platform is None:
+        return None
+    found = platform.normalized()
+    return Platform(os=found.os, architecture=found.architecture, variant=found.variant)
 
 
 def _images(a: _Root, b: _Root, semantic: bool, same: dict[str, int]) -> Iterator[Difference]:
+    """What differs of each platform's image; many may be one and the same."""
+    seen: dict[tuple[Descriptor, Descriptor], tuple[list[Difference], int | None]] = {}
     for name, one, other in _paired(a, b):
         if one is None or other is None:
-            yield Difference(kind="platform", where=name, a=_digest(one), b=_digest(other))
+            digests = (None if item is None else item.image.digest for item in (one, other))
+            yield Difference(kind="platform", where=name, a=next(digests), b=next(digests))
             continue
-        below = _entry(one.root, other.root, semantic) if a.is_index and b.is_index else []
-        if one.digest != other.digest:
-            below += _image(one, other, semantic, name, same)
+        below = _entry(one.entry, other.entry, semantic) if a.is_index and b.is_index else []
+        if one.image.digest != other.image.digest:
+            key = one.image.root.bare, other.image.root.bare
+            if key not in seen:
+                seen[key] = image_differences(one.image, other.image, semantic)
+            found, count = seen[key]
+            below += found
+            if count is not None:
+                same[name] = count
+        names = one.name, other.name
+        if names[0] != names[1] and not any(item.where in _PLATFORM for item in below):
+            below.append(Difference(kind="config", where="platform", a=names[0], b=names[1]))
         if below:
             note = f"{same[name]} file{'s are' if same[name] != 1 else ' is'} the same" if name in same else ""
             yield Difference(kind="image", where=name, note=note, below=tuple(below))
 
 
-def _paired(a: _Root, b: _Root) -> Iterator[tuple[str, Artifact | None, Artifact | None]]:
+def _paired(a: _Root, b: _Root) -> Iterator[tuple[str, _Child | None, _Child | None]]:
     """The images of both by platform; where each side has one alone, those two, whatever they are for."""
     if len(a.images) == len(b.images) == 1 and a.images.keys() != b.images.keys():
-        [(left, one)], [(right, other)] = a.images.items(), b.images.items()
-        yield f"{left} and {right}", one, other
+        [one], [other] = a.images.values(), b.images.values()
+        yield f"{one.name} and {other.name}", one, other
         return
-    for name in sorted(a.images.keys() | b.images.keys()):
-        yield name, a.images.get(name), b.images.get(name)
+    children = {**b.images, **a.images}
+    for key in sorted(children, key=lambda key: (children[key].name, str(key))):
+        yield children[key].name, a.images.get(key), b.images.get(key)
 
 
-def _entry(a: Descriptor, b: Descriptor, semantic: bool) -> list[Difference]:
+def _entry(a: dict[str, Any], b: dict[str, Any], semantic: bool) -> list[Difference]:
     """What two indexes say of one image."""
-    ours, theirs = (json.loads(msgspec.json.encode(item, enc_hook=str)) for item in (a, b))
-    return document_differences(
-        ours, theirs, kind="index entry", without=_left_out(*_IDENTITY, semantic=semantic), semantic=semantic
-    )
+    without = left_out("digest", "size", semantic=semantic)
+    if semantic:
+        a, b = ({**item, "platform": _plain(item.get("platform"))} for item in (a, b))
+    return document_differences(a, b, kind="index entry", without=without, semantic=semantic)
 
 
-def _image(a: Artifact, b: Artifact, semantic: bool, name: str, same: dict[str, int]) -> Iterator[Difference]:
-    ours, theirs = Side.read(a), Side.read(b)
-    found = list(_documents(ours, theirs, semantic))
-    if ours.config is None or theirs.config is None:
-        found += _blobs(ours.manifest.layers, theirs.manifest.layers)
-    elif not semantic:
-        found += layer_differences(ours, theirs)
-    elif ours.config.rootfs == theirs.config.rootfs:
-        verify_claims(ours, theirs)
-    else:
-        below, same[name] = tree_differences(ours, theirs)
-        found += below
-    if not found and not semantic:
-        found.append(spelling(ours.raw, theirs.raw, kind="manifest"))
-    # What a history says follows from the layers.
-    return iter(sorted(found, key=lambda item: item.where.startswith("history")))
-
-
-def _documents(a: Side, b: Side, semantic: bool) -> Iterator[Difference]:
-    ours, theirs = json.loads(a.raw), json.loads(b.raw)
-    without = _left_out("layers", "config", semantic=semantic)
-    yield from document_differences(ours, theirs, kind="manifest", without=without, semantic=semantic)
-    left, right = (
-        {key: value for key, value in item["config"].items() if key not in _IDENTITY} for item in (ours, theirs)
-    )
-    yield from document_differences(
-        left, right, kind="configuration's descriptor", without=_left_out(semantic=semantic)
-    )
-    if a.raw_config is None or b.raw_config is None:
-        if a.manifest.config.digest != b.manifest.config.digest:
-            yield Difference(kind="config", where="digest", a=a.manifest.config.digest, b=b.manifest.config.digest)
-        return
-    if a.raw_config != b.raw_config:
-        one, other = json.loads(a.raw_config), json.loads(b.raw_config)
-        found = document_differences(one, other, kind="config", without=("rootfs",), semantic=semantic)
-        yield from found
-        if not found and not semantic and one == other:
-            yield spelling(a.raw_config, b.raw_config, kind="config")
-
-
-def _blobs(a: Iterable[Descriptor], b: Iterable[Descriptor]) -> Iterator[Difference]:
-    """The blobs of what is no image, by their digests."""
-    ours, theirs = list(a), list(b)
-    for number in range(max(len(ours), len(theirs))):
-        one, other = (item[number] if number < len(item) else None for item in (ours, theirs))
-        if one is None or other is None or one.digest != other.digest:
-            yield Difference(kind="blob", where=f"layer {number + 1}", a=_digest(one), b=_digest(other))
-
-
-def _digest(item: Artifact | Descriptor | None) -> str | None:
-    return None if item is None else item.digest
-
-
-def _fold(found: list[Difference]) -> list[Difference]:
-    """The same said once: of platforms that differ in the same way, and of labels that are annotations too."""
-    images = [_labels_once(item) for item in found if item.kind == "image"]
-    rest = [item for item in found if item.kind != "image"]
-    for number, item in enumerate(rest):
-        same = [next((below for below in image.below if _is_same(item, below)), None) for image in images]
-        if item.kind == "annotation" and images and all(same):
-            is_label = all(below is not None and below.kind == "label" for below in same)
-            note = "and annotation, in the index and every image" if is_label else "in the index and every image"
-            rest[number] = replace(item, kind="label" if is_label else "annotation", note=note)
-            images = [
-                replace(image, below=tuple(below for below in image.below if not _is_same(item, below)))
-                for image in images
-            ]
-    by_below: dict[tuple[Difference, ...], list[Difference]] = {}
-    for image in images:
-        if image.below:
-            by_below.setdefault((*image.below, Difference(kind=image.note)), []).append(image)
-    return rest + [replace(group[0], where=", ".join(image.where for image in group)) for group in by_below.values()]
-
-
-def _labels_once(image: Difference) -> Difference:
-    """A label that is an annotation of the manifest too is said once."""
-    labels = [item for item in image.below if item.kind == "label"]
-    both = [
-        item for item in image.below if item.kind == "annotation" and any(_is_same(item, label) for label in labels)
-    ]
-    below = [
-        replace(item, note="and annotation")
-        if item.kind == "label" and any(_is_same(note, item) for note in both)
-        else item
-        for item in image.below
-        if item not in both
-    ]
-    return replace(image, below=tuple(below))
-
-
-def _is_same(annotation: Difference, other: Difference) -> bool:
-    return other.kind in ("annotation", "label") and (other.where, other.a, other.b) == (
-        annotation.where,
-        annotation.a,
-        annotation.b,
-    )
+def _plain(platform: Any) -> Any:
+    """A platform without a variant that says nothing."""
+    if platform is None:
+        return None
+    found = msgspec.convert(platform, Platform).normalized()
+    return {key: value for key, value in platform.items() if key != "variant" or found.variant}

@@ -11,7 +11,7 @@ from ocibuild.elf.headers import ElfFile, Section, Segment
 
 from .difference import Difference
 from .functions import Functions
-from .spans import Bytes, Change, Work, compare_spans
+from .spans import Bytes, Change, Work, compare_spans, describe_count
 
 __all__ = ["Part", "gap_differences", "headers", "parts", "section_differences"]
 
@@ -21,6 +21,7 @@ _NAMES_LIMIT = 16 * 1024 * 1024
 _NAME_LIMIT = 200
 _FUNCTIONS_SHOWN = 3
 _PLACES_LIMIT = 5
+_TOLD = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ def section_differences(
     work: Work,
 ) -> Iterator[Difference]:
     """What was added, removed, resized or changed, in the order of the first file."""
+    told = 0
     for key, one in ours.items():
         other = theirs.get(key)
         if other is None:
@@ -109,7 +111,12 @@ def section_differences(
             yield Difference(
                 kind=one.kind, where=one.name, a=f"{one.size:,} bytes", b=f"{other.size:,} bytes", note=note
             )
+        elif told >= _TOLD and work.spend(one.stored):
+            # Only counted: the few that are shown are among the first.
+            if compare_spans(a, one.offset, b, other.offset, one.stored, first_only=True):
+                yield Difference(kind=one.kind, where=one.name, note="differs")
         elif found := part_difference(a, b, one, other, functions, work):
+            told += 1
             yield found
     for key, other in theirs.items():
         if key not in ours:
@@ -123,8 +130,7 @@ def part_difference(a: Bytes, b: Bytes, one: Part, other: Part, functions: Funct
     change = compare_spans(a, one.offset, b, other.offset, one.stored)
     if change is None:
         return None
-    verb = "differs" if change.count == 1 else "differ"
-    count = f"{'more than ' * change.more}{change.count:,} of {one.stored:,} bytes {verb}"
+    count = describe_count(change, one.stored)
     return Difference(kind=one.kind, where=one.name, note=f"{count}, the first {_place(change, one, functions)}")
 
 
@@ -135,13 +141,10 @@ def _place(change: Change, part: Part, functions: Functions) -> str:
         text += f", address {part.address + change.first:#x}"
     text += f" ({change.values[0]:02x} → {change.values[1]:02x})"
     runs = change.runs[:1] if change.more else change.runs
-    names = (
-        functions.within([(part.address + start, part.address + end) for start, end in runs]) if part.address else []
-    )
-    if not names:
-        return text
-    more = f" and {len(names) - _FUNCTIONS_SHOWN} more" * (len(names) > _FUNCTIONS_SHOWN)
-    return f"{text}, in {', '.join(names[:_FUNCTIONS_SHOWN])}{more}"
+    places = ((part.address + start, part.address + end) for start, end in runs if part.address)
+    names = functions.within(places, _FUNCTIONS_SHOWN + 1)
+    more = " and others" * (len(names) > _FUNCTIONS_SHOWN)
+    return f"{text}, in {', '.join(names[:_FUNCTIONS_SHOWN])}{more}" if names else text
 
 
 def gap_differences(

@@ -6,7 +6,7 @@ import mmap
 import re
 from dataclasses import dataclass
 
-__all__ = ["Bytes", "Change", "Work", "compare_spans"]
+__all__ = ["Bytes", "Change", "Work", "compare_spans", "describe_count"]
 
 Bytes = bytes | mmap.mmap | memoryview
 
@@ -60,13 +60,14 @@ def compare_spans(a: Bytes, a_at: int, b: Bytes, b_at: int, size: int, *, first_
         size: How long both are.
         first_only: Stop at the first chunk that differs.
     """
+    limit = 1 if first_only else _RUNS_LIMIT
     count = exact = 0
     first = -1
     values = (0, 0)
     runs: list[tuple[int, int]] = []
     for start in range(0, size, _CHUNK):
         length = min(_CHUNK, size - start)
-        one, other = (bytes(data[at + start : at + start + length]) for data, at in ((a, a_at), (b, b_at)))
+        one, other = _taken(a, a_at + start, length), _taken(b, b_at + start, length)
         if one == other:
             continue
         if exact >= _EXACT_LIMIT:
@@ -74,10 +75,10 @@ def compare_spans(a: Bytes, a_at: int, b: Bytes, b_at: int, size: int, *, first_
         exact += length
         mixed = (int.from_bytes(one, "little") ^ int.from_bytes(other, "little")).to_bytes(length, "little")
         count += length - mixed.count(0)
-        if len(runs) < _RUNS_LIMIT:
+        if len(runs) < limit:
             for found in _RUN.finditer(mixed):
                 runs.append((start + found.start(), start + found.end()))
-                if len(runs) == _RUNS_LIMIT:
+                if len(runs) == limit:
                     break
         if first < 0:
             first = runs[0][0]
@@ -85,3 +86,17 @@ def compare_spans(a: Bytes, a_at: int, b: Bytes, b_at: int, size: int, *, first_
             if first_only:
                 break
     return Change(first, values, count, first_only, tuple(runs)) if count else None
+
+
+def _taken(data: Bytes, start: int, size: int) -> bytes:
+    """A chunk; the pages of a map are given back, or a large file would count as memory in use."""
+    chunk = bytes(data[start : start + size])
+    if isinstance(data, mmap.mmap) and hasattr(data, "madvise"):
+        data.madvise(mmap.MADV_DONTNEED)
+    return chunk
+
+
+def describe_count(change: Change, size: int) -> str:
+    """How many bytes differ, in words."""
+    verb = "differs" if change.count == 1 else "differ"
+    return f"{'more than ' * change.more}{change.count:,} of {size:,} bytes {verb}"
