@@ -25,6 +25,7 @@ __all__ = [
     "replace_file",
     "store_errors",
     "sweep",
+    "sweep_beside",
     "sync_file",
     "sync_folder",
 ]
@@ -142,8 +143,7 @@ class Staging:
     """
 
     def __init__(self, parent: Path, name: str) -> None:
-        # Cut, so that a name as long as the system takes has room for the mark.
-        prefix = f".{name[:100]}{_MARK}"
+        prefix = _prefix(name)
         sweep(parent, prefix)
         while True:
             folder = parent / f"{prefix}{os.urandom(6).hex()}"
@@ -158,6 +158,11 @@ class Staging:
     def close(self) -> None:
         """Remove the folder and what is left in it."""
         self._finalizer()
+
+
+def _prefix(name: str) -> str:
+    # Cut, so that a name as long as the system takes has room for the mark.
+    return f".{name[:100]}{_MARK}"
 
 
 def _claim(folder: Path) -> int | None:
@@ -231,6 +236,12 @@ def sweep(parent: Path, prefix: str = f".tmp{_MARK}") -> list[Path]:
             os.close(lock)
             alive.append(folder)
     return alive
+
+
+def sweep_beside(path: Path) -> None:
+    """Remove the staging folders of the dead beside a place: one may have died when the place was just made."""
+    with contextlib.suppress(OSError):
+        sweep(path.parent, _prefix(path.name))
 
 
 def make_parents(path: Path) -> list[Path]:

@@ -34,6 +34,7 @@ from .files import (
     replace_file,
     store_errors,
     sweep,
+    sweep_beside,
     sync_file,
     sync_folder,
 )
@@ -304,6 +305,7 @@ class LayoutStore:
                     # Under the lock: nobody collects garbage between this writer's birth and its mark.
                     with exclusive(self.path / "oci-layout"):
                         self._staging = Staging(self.path, "tmp")
+                    sweep_beside(self.path.absolute())
                 except FileNotFoundError:
                     # Gone in between: another process has given up what it had begun.
                     if attempt == _TRIES - 1:

@@ -359,3 +359,16 @@ def test_the_only_image_needs_no_tag_and_several_do(tmp_path: Path) -> None:
     shutil.rmtree(tmp_path / "out")
     with pytest.raises(NotFoundError):
         open_artifact(f"oci:{tmp_path}/out")
+
+
+def test_what_was_left_beside_a_layout_is_swept(tmp_path: Path) -> None:
+    """A process that dies when it has just put its layout in place leaves the folder it was made in."""
+    place = tmp_path / "x"
+    with LayoutStore(place) as store:
+        build_image([], platform=Platform.parse("amd64"), into=store)
+    dead = tmp_path / ".x.ocibuild-0123456789ab"
+    dead.mkdir()
+    (dead / "lock").touch()
+    with LayoutStore(place) as store:
+        build_image([], platform=Platform.parse("arm64"), into=store)
+    assert [item.name for item in tmp_path.iterdir()] == ["x"]
