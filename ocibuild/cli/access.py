@@ -10,8 +10,9 @@ from ocibuild.errors import UsageError
 
 if TYPE_CHECKING:
     from ocibuild.locations import RegistryOptions
+    from ocibuild.store import Artifact
 
-__all__ = ["add_connection_options", "add_registry_options", "read_password", "registry_options"]
+__all__ = ["add_connection_options", "add_registry_options", "read_password", "registry_options", "tell_of_referrers"]
 
 _PASSWORD_LIMIT = 64 * 1024
 
@@ -62,3 +63,16 @@ def read_password() -> str:
     if not password:
         raise UsageError("no password on standard input", wanted="one line")
     return password
+
+
+def tell_of_referrers(artifact: Artifact) -> None:
+    """Say what is attached to an image and stays behind, where looking costs no request."""
+    from ocibuild.cli.render import message
+    from ocibuild.store import RemoteStore
+
+    referrers = getattr(artifact.source, "referrers", None)
+    if referrers is None or isinstance(artifact.source, RemoteStore):
+        return
+    if count := len(referrers(artifact.root)):
+        what = "manifest refers to the image and was" if count == 1 else "manifests refer to the image and were"
+        message(f"{count} {what} not copied: --referrers takes such along")

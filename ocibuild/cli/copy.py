@@ -11,7 +11,7 @@ import sys
 
 import msgspec
 
-from ocibuild.cli.access import add_registry_options, registry_options
+from ocibuild.cli.access import add_registry_options, registry_options, tell_of_referrers
 from ocibuild.cli.progress import blob_progress
 from ocibuild.cli.render import print_json
 from ocibuild.errors import UsageError
@@ -61,6 +61,8 @@ def run(options: argparse.Namespace) -> int:
                 on_progress=shown.advance,
                 on_done=shown.done,
             )
+    if not options.referrers:
+        tell_of_referrers(artifact)
     return _show(options, copied.digest, tags)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ocibuild import postgres
-from ocibuild.cli.access import registry_options
+from ocibuild.cli.access import registry_options, tell_of_referrers
 from ocibuild.cli.progress import blob_progress
 from ocibuild.cli.render import human_size, message, print_json, printable
 from ocibuild.describe import describe
@@ -73,6 +73,8 @@ def push(options: argparse.Namespace, early: Early) -> int:
             )
     if is_first:
         _warn_if_private(reference, access, artifact)
+    if not options.referrers:
+        tell_of_referrers(artifact)
     _show(options, reference, artifact, tags, blobs, store.outcome)
     return 0
 

@@ -436,3 +436,12 @@ def test_another_codec_is_told_as_that(cli: Cli, built: Path) -> None:
     result = cli("rebuild", built, *TREES, "--compression", "zstd")
     assert f"the image's layers are gzip, compressed by {installed_codecs()['gzip']}" in result.out
     assert f"these are zstd, compressed by {installed_codecs()['zstd']}" in result.out
+
+
+def test_what_stays_behind_is_told(cli: Cli, built: Path, tmp_path: Path) -> None:
+    told = cli("copy", built, f"oci-archive:{tmp_path}/a.tar")
+    assert told.err == "1 manifest refers to the image and was not copied: --referrers takes such along\n"
+    assert find_provenance(ocibuild.open_artifact(f"oci-archive:{tmp_path}/a.tar")) is None
+    assert cli("copy", built, f"oci-archive:{tmp_path}/b.tar", "--referrers").err == ""
+    assert find_provenance(ocibuild.open_artifact(f"oci-archive:{tmp_path}/b.tar")) is not None
+    assert cli("rebuild", f"oci-archive:{tmp_path}/b.tar", *TREES).code == 0
