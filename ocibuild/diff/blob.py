@@ -59,10 +59,10 @@ class Source:
         return data
 
 
-def read_member(source: Source) -> tuple[bytes, bytes, int, bytes]:
-    """A gzip member: its first bytes, the first it holds, how many it holds, and the end of its compressed data."""
+def read_member(source: Source) -> tuple[bytes, bytes, int]:
+    """A gzip member: its first bytes, the first it holds, and how many it holds."""
     codec = zlib.decompressobj(wbits=31)
-    kept, content, size, tail = bytearray(), bytearray(), 0, b""
+    kept, content, size = bytearray(), bytearray(), 0
     # Small at first: what comes after a short member is not read again and again.
     limit = 512
     while not codec.eof:
@@ -80,8 +80,7 @@ def read_member(source: Source) -> tuple[bytes, bytes, int, bytes]:
         kept += used[: KEPT - len(kept)]
         content += out[: MEMBER_SIZE - len(content)]
         size += len(out)
-        tail = (tail + used[-12:])[-12:]
-    return bytes(kept), bytes(content), size, tail[:-8]
+    return bytes(kept), bytes(content), size
 
 
 def gzip_header(data: bytes) -> tuple[int, tuple[tuple[str, str], ...]]:

@@ -45,7 +45,6 @@ class CodecFacts:
         encoders: Encoder and level of each one that writes these bytes; none where no one known here does. Several where
             they write the same: short or simple data.
         told: Enough could be compared: where there are no encoders, it is none of those known here.
-        sign: Where the data was flushed, or how it ends, which points to an encoder that is not known here.
         stray: The number of the first member that those encoders, which wrote the ones before it, do not write; else 0.
         members: How many gzip members or zstd frames there are.
         member_size: The uncompressed bytes of each gzip member but the last, if they are equal and there are several.
@@ -57,7 +56,6 @@ class CodecFacts:
     media_type: str
     encoders: tuple[tuple[str, int], ...] = ()
     told: bool = True
-    sign: str = ""
     stray: int = 0
     members: int = 1
     member_size: int | None = None
@@ -91,8 +89,7 @@ class CodecFacts:
         if not self.told:
             return "an encoder that cannot be told"
         text = in_words((_FORMAT_1[self.codec][1],) if self.is_format_1 else self.encoders)
-        text = (text or "an encoder that is not known here") + f", {self.sign}" * bool(self.sign)
-        return text + f", but not member {self.stray}" * bool(self.stray)
+        return (text or "an encoder that is not known here") + f", but not member {self.stray}" * bool(self.stray)
 
     @property
     def parts(self) -> str:
@@ -154,7 +151,7 @@ def _same_codec(a: CodecFacts, b: CodecFacts) -> Iterator[Difference]:
         names = [{name for name, _ in item.encoders} for item in (a, b)]
         where = "level" if names[0] == names[1] and len(names[0]) == 1 else "encoder"
         yield Difference(kind="codec", where=where, a=texts[0], b=texts[1])
-    elif a.stray != b.stray or (a.told and b.told and a.sign != b.sign):
+    elif a.stray != b.stray:
         yield Difference(kind="codec", where="encoder", a=texts[0], b=texts[1])
     if a.parts != b.parts and not (_may_have(a, b) or _may_have(b, a)):
         noun = "frames" if a.codec == "zstd" else "members"
@@ -180,7 +177,7 @@ def _describe_gzip(source: Source, media_type: str) -> CodecFacts:
     while source.peek(1):
         # All members before the last have the size of the first.
         equal = equal and last == (member_size or 0)
-        kept, content, last, tail = read_member(source)
+        kept, content, last = read_member(source)
         start, fields = gzip_header(kept)
         if not members:
             member_size, header = last, fields
@@ -188,14 +185,13 @@ def _describe_gzip(source: Source, media_type: str) -> CodecFacts:
         size += last
         # The checksum and the size come last.
         whole = len(content) == last and len(kept) < KEPT
-        trial.add(kept[start:-8] if whole else kept[start:], content, whole=whole, tail=tail)
+        trial.add(kept[start:-8] if whole else kept[start:], content, whole=whole)
     equal = equal and members > 1 and last <= (member_size or 0)
     return CodecFacts(
         codec="gzip",
         media_type=media_type,
         encoders=trial.encoders,
         told=trial.told,
-        sign=trial.sign,
         stray=trial.stray,
         members=members,
         member_size=member_size if equal else None,

@@ -32,10 +32,6 @@ _SIMPLE = 256 * 1024
 _QUICK = 512 * 1024
 """What workers compress at once: a beginning as long has the same blocks, a shorter one has not."""
 
-_POINTS = 8
-_EMPTY_BLOCK = b"\0\0\xff\xff"
-_FLUSHES = ((1024 * 1024, "flushed every 1 MiB as pgzip does"), (128 * 1024, "flushed every 128 KiB as pigz does"))
-
 
 class GzipTrial:
     """What the members of a blob tell of their encoder, one after the other.
@@ -43,34 +39,28 @@ class GzipTrial:
     Attributes:
         encoders: The encoders that write all members tried so far, or all before the stray one.
         told: Enough could be compared: where there are none, it is none of them.
-        sign: Where the data was flushed, or how it ends, which points to an encoder that is not known here.
         stray: The number of the first member that none of the encoders writes; 0 while there is none.
     """
 
     def __init__(self) -> None:
         self.encoders: tuple[Encoder, ...] = ()
         self.told = True
-        self.sign = ""
         self.stray = 0
         self._members = 0
         self._budget = _BUDGET
 
-    def add(self, body: bytes, content: bytes, *, whole: bool, tail: bytes) -> None:
+    def add(self, body: bytes, content: bytes, *, whole: bool) -> None:
         """Try the next member.
 
         Args:
             body: Its compressed data, or the beginning of it, without header.
             content: What it holds, or the first `MEMBER_SIZE` bytes of it.
             whole: Both are all there is.
-            tail: The last bytes of its compressed data.
         """
         self._members += 1
         if self._members == 1:
             self.encoders = _matching(_GZIP, body, content, whole=whole)
             self.told = whole or bool(self.encoders) or len(body) >= _SIMPLE
-            if self.told and not (whole and self.encoders):
-                # Of an encoder that is known, how it ends says nothing more.
-                self.sign = _sign(body, b"" if self.encoders else tail)
         elif self.encoders and not self.stray and whole and self._budget > 0:
             self._budget -= len(self.encoders) * (_LEAST + len(content))
             left = _matching(self.encoders, body, content, whole=True)
@@ -132,31 +122,6 @@ def _shared(a: bytes, b: bytes) -> int:
         else:
             high = middle - 1
     return low
-
-
-def _sign(body: bytes, tail: bytes) -> str:
-    """What the structure of deflate data tells of who wrote it: where it was flushed, and how it ends."""
-    points: list[int] = []
-    codec = zlib.decompressobj(-15)
-    at = size = 0
-    while len(points) < _POINTS and size < 2 * _POINTS * MEMBER_SIZE:
-        end = body.find(_EMPTY_BLOCK, at) + len(_EMPTY_BLOCK)
-        if end <= at:
-            break
-        piece, at = body[at:end], end
-        try:
-            while out := len(codec.decompress(piece, MEMBER_SIZE)):
-                size += out
-                piece = codec.unconsumed_tail
-        except zlib.error:
-            break
-        if codec.eof:
-            break
-        points.append(size)
-    for unit, text in _FLUSHES:
-        if len(points) > 1 and points[0] and not any(point % unit for point in points):
-            return text
-    return "with an empty last block as Go's write" if tail == _EMPTY_BLOCK else ""
 
 
 def zstd_encoders(header: bytes, body: bytes, content_size: int | None, *, whole: bool) -> tuple[Encoder, ...]:
