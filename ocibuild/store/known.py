@@ -78,9 +78,11 @@ def find_layer(
     descriptor = known.get(diff_id)
     if descriptor is None:
         return None
+    # One that is gone or damaged is built anew, which replaces it.
+    if not (begun.result() if descriptor == likely else store.exists(descriptor)):
+        return None
     beginning = b"".join(compress([first], compression))
     with store.fetch(descriptor) as stream:
         if stream.read(len(beginning)) != beginning:
             return None
-    is_there = begun.result() if descriptor == likely else store.exists(descriptor)
-    return Layer(descriptor=descriptor, diff_id=diff_id, uncompressed_size=size) if is_there else None
+    return Layer(descriptor=descriptor, diff_id=diff_id, uncompressed_size=size)

@@ -493,3 +493,19 @@ def test_the_library_says_what_the_command_says(tmp_path: Path) -> None:
     with LayoutStore(tmp_path / "x") as layout:
         image = postgres.build_extension(sources, into=layout, labels={"licenses": "Apache-2.0"})
     assert image.root.media_type.endswith("index.v1+json")
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "changed"])
+def test_a_layer_that_is_damaged_is_built_anew(cli: Cli, tmp_path: Path, damage: str) -> None:
+    """What the layout's images name is believed only when its bytes are there."""
+    place = tmp_path / "x"
+    assert cli("build", *TREES, "-o", f"oci:{place}").code == 0
+    blob = max((place / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    whole = blob.read_bytes()
+    if damage == "gone":
+        blob.unlink()
+    else:
+        blob.write_bytes(whole[:1000] if damage == "cut" else whole[:-1] + bytes([whole[-1] ^ 1]))
+    result = cli("build", *TREES, "-o", f"oci:{place}")
+    assert result.code == 0, result.err
+    assert blob.read_bytes() == whole
