@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterable, Mapping
 
@@ -10,7 +9,6 @@ from ocibuild.errors import UsageError
 from ocibuild.layer.build import Layer
 from ocibuild.oci import (
     Descriptor,
-    Digest,
     History,
     ImageConfig,
     Index,
@@ -22,7 +20,7 @@ from ocibuild.oci import (
 )
 from ocibuild.oci.canonical import encode
 from ocibuild.store.base import Artifact, LocalStore
-from ocibuild.store.graph import read_config, read_document
+from ocibuild.store.graph import push_blob, read_config, read_document
 from ocibuild.store.spool import Spool
 from ocibuild.store.transfer import copy
 
@@ -85,11 +83,11 @@ def build_image(
     )
     manifest = Manifest(
         media_type=media_types.IMAGE_MANIFEST,
-        config=_put(store, encode(config), media_types.IMAGE_CONFIG),
+        config=push_blob(store, encode(config), media_types.IMAGE_CONFIG),
         layers=tuple(layer.descriptor for layer in built),
         annotations=dict(annotations) if annotations else None,
     )
-    root = _put(store, encode(manifest), media_types.IMAGE_MANIFEST)
+    root = push_blob(store, encode(manifest), media_types.IMAGE_MANIFEST)
     return Artifact(_for_platform(root, platform), store)
 
 
@@ -133,7 +131,7 @@ def build_index(
         ),
         annotations=dict(annotations) if annotations else None,
     )
-    return Artifact(_put(store, encode(index), media_types.IMAGE_INDEX), store)
+    return Artifact(push_blob(store, encode(index), media_types.IMAGE_INDEX), store)
 
 
 def _for_platform(root: Descriptor, platform: Platform) -> Descriptor:
@@ -145,9 +143,3 @@ def _for_platform(root: Descriptor, platform: Platform) -> Descriptor:
         platform=platform,
         artifact_type=root.artifact_type,
     )
-
-
-def _put(store: LocalStore, raw: bytes, media_type: str) -> Descriptor:
-    descriptor = Descriptor(media_type=media_type, digest=Digest.of(raw), size=len(raw))
-    store.push(descriptor, io.BytesIO(raw))
-    return descriptor

@@ -22,9 +22,17 @@ from .store import ArchiveStore, Artifact, LayoutStore, LocalStore
 from .store.docker import DockerArchiveWriter
 
 if TYPE_CHECKING:
-    from .registry import RegistryStore
+    from .registry import Credential, RegistryClient, RegistryStore
 
-__all__ = ["Location", "RegistryOptions", "open_artifact", "open_registry", "open_store", "parse_location"]
+__all__ = [
+    "Location",
+    "RegistryOptions",
+    "open_artifact",
+    "open_client",
+    "open_registry",
+    "open_store",
+    "parse_location",
+]
 
 _WINDOWS_DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
@@ -156,7 +164,7 @@ def open_registry(reference: Reference, options: RegistryOptions | None = None) 
     """
     options = options or RegistryOptions()
     # Imported here: what reaches no registry does not pay for it.
-    from .registry import Credential, RegistryClient, RegistryStore, find_credential
+    from .registry import Credential, RegistryStore, find_credential
 
     credential: Credential | None = None
     if options.is_anonymous:
@@ -165,14 +173,21 @@ def open_registry(reference: Reference, options: RegistryOptions | None = None) 
         credential = Credential(username=options.username, password=options.password)
     else:
         credential = find_credential(reference.registry, reference.repository)
-    client = RegistryClient(
-        reference.registry,
+    client = open_client(reference.registry, options, credential)
+    return RegistryStore(reference, client=client, mount_from=options.mount_from)
+
+
+def open_client(registry: str, options: RegistryOptions, credential: Credential | None) -> RegistryClient:
+    """A client of a registry, with a credential that need not be the stored one."""
+    from .registry import RegistryClient
+
+    return RegistryClient(
+        registry,
         credential=credential,
         plain_http=options.plain_http,
         ca_file=options.ca_file,
         client_certificate=options.client_certificate,
     )
-    return RegistryStore(reference, client=client, mount_from=options.mount_from)
 
 
 def open_artifact(location: str | Location, *, registry: RegistryOptions | None = None) -> Artifact:

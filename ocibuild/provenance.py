@@ -8,7 +8,6 @@ is a claim: nothing vouches for it before it is signed.
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ from ocibuild.layer.format import CODECS
 from ocibuild.oci import Descriptor, Digest, Manifest, media_types
 from ocibuild.oci.canonical import encode
 from ocibuild.store import Artifact, LocalStore
-from ocibuild.store.graph import read_blob, read_document
+from ocibuild.store.graph import push_blob, read_blob, read_document
 from ocibuild.version import FORMAT
 
 __all__ = [
@@ -124,12 +123,12 @@ def attach_provenance(image: Artifact, store: LocalStore, provenance: Provenance
     manifest = Manifest(
         media_type=media_types.IMAGE_MANIFEST,
         artifact_type=_IN_TOTO,
-        config=_push(store, _EMPTY, media_types.EMPTY),
-        layers=(_push(store, statement, _IN_TOTO),),
+        config=push_blob(store, _EMPTY, media_types.EMPTY),
+        layers=(push_blob(store, statement, _IN_TOTO),),
         subject=image.root.bare,
         annotations={"in-toto.io/predicate-type": PREDICATE_TYPE},
     )
-    return _push(store, encode(manifest), media_types.IMAGE_MANIFEST)
+    return push_blob(store, encode(manifest), media_types.IMAGE_MANIFEST)
 
 
 def find_provenance(image: Artifact) -> Provenance | None:
@@ -225,12 +224,6 @@ def _file_hash(path: Path) -> str:
         raise NotFoundError("no such file", where=path) from None
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror}", where=path) from error
-
-
-def _push(store: LocalStore, raw: bytes, media_type: str) -> Descriptor:
-    descriptor = Descriptor.of(raw, media_type)
-    store.push(descriptor, io.BytesIO(raw))
-    return descriptor
 
 
 def changed_sources(recorded: Iterable[Resource], found: Iterable[Resource]) -> list[str]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from ocibuild.diff import Comparison, compare
 from ocibuild.errors import NotFoundError, UsageError
 from ocibuild.layer import Compression
 from ocibuild.layer.stream import drain
-from ocibuild.oci import Digest, Index, Manifest, Platform
+from ocibuild.oci import Digest, Manifest, Platform, media_types
 from ocibuild.oci.annotations import CREATED, full_key
-from ocibuild.postgres.build import build_extension
+from ocibuild.postgres.build import build_extension, seconds_of
 from ocibuild.postgres.label import labels as default_labels
 from ocibuild.postgres.sources import Source
 from ocibuild.provenance import Provenance, find_provenance, installed_codecs
@@ -158,7 +157,7 @@ def recorded_settings(image: Artifact) -> Settings:
         compression=next(
             (types[item.media_type] for item in manifest.layers if item.media_type in types), Compression.GZIP
         ),
-        created=_seconds(config.created),
+        created=seconds_of(config.created) if config.created is not None else None,
         provenance=provenance,
     )
 
@@ -170,6 +169,7 @@ def rebuild(
     into: LocalStore | None = None,
     labels: Mapping[str, str] | None = None,
     settings: Settings | None = None,
+    recorded: Settings | None = None,
     distro: str | None = None,
     threads: int | None = None,
     reproducible: bool = True,
@@ -183,6 +183,7 @@ def rebuild(
         into: Where to build; a spool by default.
         labels: Labels to set otherwise than in the image; an empty value leaves one out.
         settings: Those of the image by default.
+        recorded: Those of the image, where they have been read.
         distro: The Debian release of the server's image, for labels that the settings do not have.
         threads: Compression threads, by default one a core.
         reproducible: Refuse an installed codec that gives other bytes than the format.
@@ -200,7 +201,7 @@ def rebuild(
         >>> rebuild(image, sources).is_equal
         True
     """
-    recorded = recorded_settings(image)
+    recorded = recorded or recorded_settings(image)
     known = settings or recorded
     _check_blobs(image)
     chosen = {**known.labels, **{full_key(key): value for key, value in (labels or {}).items()}}
@@ -221,7 +222,7 @@ def rebuild(
         reproducible=reproducible,
         on_progress=on_progress,
     )
-    if not isinstance(read_document(image.source, image.root), Index):
+    if image.root.media_type not in media_types.INDEXES:
         built = find_platform(built, known.platforms[0])
     return Rebuilt(
         image=image,
@@ -236,7 +237,7 @@ def rebuild(
 
 def _levels(image: Artifact, built: Artifact) -> Iterator[Level]:
     """Every digest of both, in the order of an image's anatomy."""
-    is_index = isinstance(read_document(image.source, image.root), Index)
+    is_index = image.root.media_type in media_types.INDEXES
     if is_index:
         yield Level(platform="", name="index", image=image.digest, built=built.digest)
     ours, theirs = ({str(name): item for name, item in platform_images(side)} for side in (image, built))
@@ -283,17 +284,6 @@ def _digests(image: Artifact) -> Iterator[tuple[str, Digest]]:
         count = f" {number}" if many else ""
         yield f"layer{count}", layer.digest
         yield f"diff ID{count}", diff_id
-
-
-def _seconds(created: str | None) -> int | None:
-    if created is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(created)
-    except ValueError:
-        return None
-    # Without a zone it would be another moment on every machine.
-    return int(moment.timestamp()) if moment.tzinfo is not None else None
 
 
 def narrowed(settings: Settings, **given: Any) -> Settings:

@@ -321,14 +321,10 @@ def created_time(flag: str | None) -> int | None:
     if text.isascii() and text.isdigit() and len(text) <= len(str(MTIME_LIMIT)):
         return int(text)
     if flag is not None:
-        from datetime import datetime
+        from ocibuild.postgres.build import seconds_of
 
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            moment = None
-        if moment is not None and moment.tzinfo is not None:
-            return int(moment.timestamp())
+        if (seconds := seconds_of(text)) is not None:
+            return seconds
     wanted = "seconds since 1970" + (", or a date and time with its zone" if flag is not None else "")
     raise UsageError(f"the time {text!r}", wanted=wanted, where=where)
 

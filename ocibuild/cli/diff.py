@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 
 from ocibuild.cli.access import add_registry_options, registry_options
-from ocibuild.cli.render import Node, Style, print_json, printable, show_tree
+from ocibuild.cli.render import Node, Style, print_json, printable, short_digest, show_tree
 from ocibuild.diff import Comparison, Difference, compare
 from ocibuild.errors import NotFoundError
 from ocibuild.locations import RegistryOptions, open_artifact
@@ -22,7 +22,6 @@ from ocibuild.store.graph import find_platform
 
 TROUBLE = 2
 
-_SHORT = len("sha256:") + 12
 _BARE = ("image", "file", "entry", "header", "layer", "link", "root")
 """Kinds that their place says already."""
 _MARKS = {"+": "green", "-": "red", "@": "cyan"}
@@ -64,7 +63,7 @@ def _open(text: str, platform: Platform | None, registry: RegistryOptions) -> Ar
 
 def show_comparison(found: Comparison, style: Style) -> list[str]:
     """The comparison as a tree."""
-    one, other = (style(item.digest[:_SHORT], "cyan") for item in (found.a, found.b))
+    one, other = (style(short_digest(item.digest), "cyan") for item in (found.a, found.b))
     if found.is_equal:
         if found.a.digest == found.b.digest:
             return [f"{style('equal', 'green')} {found.a.digest}"]

@@ -24,7 +24,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Try the credential, and store it."""
-    from ocibuild.registry import Credential, RegistryClient
+    from ocibuild.locations import open_client
+    from ocibuild.registry import Credential
     from ocibuild.registry.credentials import store_credential
 
     username = options.username
@@ -38,14 +39,7 @@ def run(options: argparse.Namespace) -> int:
         username = username or input("Username: ")
         password = getpass.getpass("Password: ")
     credential = Credential(username=username, password=password, origin="the command line")
-    reached = registry_options(options, credentials=False)
-    client = RegistryClient(
-        options.registry,
-        credential=credential,
-        plain_http=reached.plain_http,
-        ca_file=reached.ca_file,
-        client_certificate=reached.client_certificate,
-    )
+    client = open_client(options.registry, registry_options(options, credentials=False), credential)
     client.ping()
     path = store_credential(options.registry, credential)
     if options.json:

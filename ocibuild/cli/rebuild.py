@@ -17,7 +17,7 @@ from ocibuild.cli.access import add_registry_options, registry_options
 from ocibuild.cli.build import created_time, pairs
 from ocibuild.cli.diff import show_comparison
 from ocibuild.cli.progress import progress
-from ocibuild.cli.render import Style, message, print_json, printable, table
+from ocibuild.cli.render import Style, message, print_json, printable, short_digest, table
 from ocibuild.cli.sources import Input, add_source_options, read_input, recorded_options, source_resources
 from ocibuild.errors import UsageError
 from ocibuild.layer import Compression
@@ -31,8 +31,6 @@ from ocibuild.reproduce import Rebuilt, Settings, narrowed, rebuild, recorded_se
 from ocibuild.store.graph import find_platform
 
 TROUBLE = 2
-
-_SHORT = len("sha256:") + 12
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +54,8 @@ def run(options: argparse.Namespace) -> int:
     if options.threads is not None and options.threads < 1:
         raise UsageError(f"--threads {options.threads}", wanted="1 or more")
     image = open_artifact(options.image, registry=registry_options(options))
-    settings = _said(options, recorded_settings(image))
+    recorded = recorded_settings(image)
+    settings = _said(options, recorded)
     if options.platform:
         image = find_platform(image, Platform.parse(options.platform[0]))
     distro, provenance = options.distro, settings.provenance
@@ -70,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
             given.sources,
             labels=pairs(options.label, "--label"),
             settings=settings,
+            recorded=recorded,
             distro=distro,
             threads=options.threads,
             reproducible=options.reproducible,
@@ -134,8 +134,8 @@ def _is_for(name: str, platforms: list[str]) -> bool:
 def _lines(found: Rebuilt, style: Style) -> Iterator[str]:
     rows = []
     for level in found.levels:
-        verdict = "equal" if level.is_equal else f"rebuilt: {level.built[:_SHORT] or 'not there'}"
-        rows.append([printable(level.platform), level.name, level.image[:_SHORT] or "not there", verdict])
+        verdict = "equal" if level.is_equal else f"rebuilt: {short_digest(level.built) or 'not there'}"
+        rows.append([printable(level.platform), level.name, short_digest(level.image) or "not there", verdict])
     for line, level in zip(table(rows), found.levels, strict=True):
         yield style(line, "green" if level.is_equal else "red")
     yield ""

@@ -13,7 +13,7 @@ from typing import TextIO
 
 import msgspec
 
-__all__ = ["Node", "Style", "human_size", "message", "print_json", "printable", "show_tree", "table"]
+__all__ = ["Node", "Style", "human_size", "message", "print_json", "printable", "short_digest", "show_tree", "table"]
 
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -93,6 +93,16 @@ def human_size(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000
     raise AssertionError
+
+
+def short_digest(digest: str) -> str:
+    """The beginning of a digest, enough to tell it from others on one screen.
+
+    Example:
+        >>> short_digest("sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+        'sha256:e3b0c44298fc'
+    """
+    return digest[: len("sha256:") + 12]
 
 
 def message(text: str) -> None:

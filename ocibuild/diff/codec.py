@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from ocibuild.errors import LayerError
 from ocibuild.layer.compress import GZIP_LEVEL, MEMBER_SIZE, ZSTD_LEVEL
-from ocibuild.oci import media_types
+from ocibuild.layer.read import LAYER_CODECS
 
 from .blob import BLOCKS_LIMIT, KEPT, Source, frame_body, frame_header, gzip_header, read_member, skip
 from .difference import Difference
@@ -23,12 +23,6 @@ __all__ = ["CodecFacts", "codec_differences", "describe_codec"]
 
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd", b"\xfd7zXZ\0": "xz"}
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)
-_MEDIA_TYPES = {
-    media_types.LAYER: "none",
-    media_types.LAYER_GZIP: "gzip",
-    media_types.DOCKER_LAYER_GZIP: "gzip",
-    media_types.LAYER_ZSTD: "zstd",
-}
 _FORMAT_1 = {
     "gzip": ({"mtime": "0", "XFL": "0", "OS": "255 (unknown)", "flags": "0"}, ("libdeflate", GZIP_LEVEL)),
     "zstd": ({"checksum": "yes", "content size": "no", "dictionary": "none"}, (WITH_WORKERS, ZSTD_LEVEL)),
@@ -65,7 +59,7 @@ class CodecFacts:
     @property
     def agrees(self) -> bool:
         """The media type names the codec."""
-        return _MEDIA_TYPES.get(self.media_type) == self.codec
+        return LAYER_CODECS.get(self.media_type) == self.codec
 
     @property
     def is_format_1(self) -> bool:

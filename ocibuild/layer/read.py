@@ -19,7 +19,7 @@ from .plan import PATH_LIMIT
 from .stream import PullStream, drain
 from .tar import BLOCK
 
-__all__ = ["Budget", "Member", "VerifiedArchive", "open_layer", "read_members"]
+__all__ = ["LAYER_CODECS", "Budget", "Member", "VerifiedArchive", "open_layer", "read_members"]
 
 MEMBER_LIMIT = 500_000
 _HEADERS_LIMIT = 1024 * 1024
@@ -27,7 +27,7 @@ _RECORDS_LIMIT = 4_000_000
 _EXTENDED_LIMIT = 64
 _RATIO = 1100
 _FLOOR = 1024**3
-_CODECS = {
+LAYER_CODECS = {
     media_types.LAYER: "none",
     media_types.LAYER_GZIP: "gzip",
     media_types.DOCKER_LAYER_GZIP: "gzip",
@@ -71,9 +71,9 @@ def open_layer(stream: BinaryIO, media_type: str) -> BinaryIO:
     Raises:
         LayerError: The media type is not a layer's.
     """
-    if media_type not in _CODECS:
+    if media_type not in LAYER_CODECS:
         raise LayerError(f"media type {media_type}", wanted="a tar layer, plain, gzip or zstd")
-    return decompressed(stream, _CODECS[media_type])
+    return decompressed(stream, LAYER_CODECS[media_type])
 
 
 class Budget:

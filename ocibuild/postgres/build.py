@@ -25,7 +25,7 @@ from .label import labels as default_labels
 from .root import ImageRoot, image_roots
 from .sources import Source
 
-__all__ = ["USER", "begin_layers", "build_extension"]
+__all__ = ["USER", "begin_layers", "build_extension", "seconds_of"]
 
 USER = "65532:65532"
 """The user of CloudNativePG's extension images."""
@@ -191,6 +191,18 @@ def _known_layer(
     if not known:
         return None
     return find_layer(root.entries.values(), known, store, compression=compression, mtime=mtime, workers=workers)
+
+
+def seconds_of(text: str) -> int | None:
+    """Whole seconds since 1970 of an RFC 3339 date and time; None for what is none.
+
+    Without a zone it would be another moment on every machine, so that is none either.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return int(moment.timestamp()) if moment.tzinfo is not None else None
 
 
 def _rfc3339(seconds: int) -> str:

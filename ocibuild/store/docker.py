@@ -18,7 +18,7 @@ from ocibuild.oci.canonical import encode
 from .archive import write_archive
 from .base import Artifact
 from .files import Staging, store_errors
-from .graph import read_blob, read_config, read_document, single_image
+from .graph import push_blob, read_blob, read_config, read_document, single_image
 from .layout import LayoutStore
 
 __all__ = ["DockerArchiveWriter"]
@@ -64,8 +64,7 @@ class DockerArchiveWriter:
                 for layer, diff_id in zip(manifest.layers, config.rootfs.diff_ids, strict=True)
             ]
             raw = read_blob(image.source, manifest.config)
-            config_descriptor = Descriptor.of(raw, media_types.IMAGE_CONFIG)
-            layout.push(config_descriptor, io.BytesIO(raw))
+            config_descriptor = push_blob(layout, raw, media_types.IMAGE_CONFIG)
             plain = encode(
                 Manifest(
                     media_type=media_types.IMAGE_MANIFEST,

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 from ocibuild.errors import ContentError, DocumentError, NotFoundError, UsageError
 from ocibuild.oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform, media_types
 from ocibuild.oci.canonical import DOCUMENT_LIMIT, decode
 
-from .base import Artifact, Fetcher
+from .base import Artifact, Fetcher, Store
 
 __all__ = [
     "DOCUMENTS",
     "find_platform",
     "platform_images",
+    "push_blob",
     "read_blob",
     "read_config",
     "read_document",
@@ -41,6 +43,17 @@ def read_blob(source: Fetcher, descriptor: Descriptor) -> bytes:
         )
     with source.fetch(descriptor) as stream:
         return stream.read()
+
+
+def push_blob(store: Store, raw: bytes, media_type: str) -> Descriptor:
+    """Keep bytes that are in memory; their descriptor.
+
+    Raises:
+        StoreError: The store cannot be written.
+    """
+    descriptor = Descriptor.of(raw, media_type)
+    store.push(descriptor, io.BytesIO(raw))
+    return descriptor
 
 
 def read_document(source: Fetcher, descriptor: Descriptor) -> Manifest | Index | None:

@@ -7,7 +7,6 @@ import json
 import math
 import ssl
 import threading
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
@@ -33,6 +32,20 @@ _ANY_MANIFEST = {"Accept": ", ".join(sorted(media_types.MANIFESTS | media_types.
 
 class Site:
     """Three servers: the registry, the storage that it redirects to, and a host that must learn nothing.
+
+    A context manager: a mistake of its own fails the test.
+
+    Args:
+        upstream: The address of an open docker-registry.
+        keeps: What came of a broken upload is kept.
+        faults: What shall go wrong.
+        token_life: Seconds for which a token is good.
+        token_uses: Requests for which a token is good; None for any number.
+        signature_uses: Requests for which a URL of the storage is good; None for any number.
+        latency: Seconds before every answer.
+        page: Entries of a page of a list.
+        has_referrers: Have the referrers API.
+        tls: Speak https, under `NAMES`.
 
     Attributes:
         address: The registry's, `127.0.0.1:PORT`; with TLS its name, as of all three servers.
@@ -159,49 +172,9 @@ class Site:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+        if error is None and self.errors:
+            raise AssertionError("the proxy itself failed") from self.errors[0]
 
 
-@contextlib.contextmanager
-def ghcr(
-    upstream: object,
-    *,
-    keeps: bool = True,
-    faults: Plan | None = None,
-    token_life: float = math.inf,
-    token_uses: int | None = None,
-    signature_uses: int | None = None,
-    latency: float = 0.0,
-    page: int = 100,
-    has_referrers: bool = False,
-    tls: Certificates | None = None,
-) -> Iterator[Site]:
-    """A running site in front of a real registry; a mistake of its own fails the test.
-
-    Args:
-        upstream: The address of an open docker-registry.
-        keeps: What came of a broken upload is kept.
-        faults: What shall go wrong.
-        token_life: Seconds for which a token is good.
-        token_uses: Requests for which a token is good; None for any number.
-        signature_uses: Requests for which a URL of the storage is good; None for any number.
-        latency: Seconds before every answer.
-        page: Entries of a page of a list.
-        has_referrers: Have the referrers API.
-        tls: Speak https, under `NAMES`.
-    """
-    site = Site(
-        upstream,
-        keeps=keeps,
-        faults=faults,
-        token_life=token_life,
-        token_uses=token_uses,
-        signature_uses=signature_uses,
-        latency=latency,
-        page=page,
-        has_referrers=has_referrers,
-        tls=tls,
-    )
-    with site:
-        yield site
-    if site.errors:
-        raise AssertionError("the proxy itself failed") from site.errors[0]
+ghcr = Site
+"""A running site in front of a real registry, as a context manager."""
