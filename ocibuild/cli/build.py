@@ -12,33 +12,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from importlib import import_module
 
-import msgspec
-
-from ocibuild import __version__, postgres
-from ocibuild.cli.findings import report_dict, show_findings, show_verdicts
-from ocibuild.cli.progress import progress
-from ocibuild.cli.render import Node, Style, human_size, message, print_json, printable, show_tree, table
-from ocibuild.cli.sources import Input, add_source_options, check_input, read_input, source_resources
-from ocibuild.describe import Description, describe
-from ocibuild.errors import CheckError, UsageError
-from ocibuild.layer import Compression
-from ocibuild.layer.plan import total_size
-from ocibuild.layer.tar import MTIME_LIMIT
-from ocibuild.locations import Location, open_store, parse_location
-from ocibuild.oci import Digest, Platform, Reference
-from ocibuild.oci.annotations import LICENSES, SOURCE, VERSION, full_key
-from ocibuild.postgres.recipe import RECIPE_NAME
-from ocibuild.provenance import Provenance, attach_provenance
-from ocibuild.store import ArchiveStore, LocalStore, copy
-
-_WIDTH = 60
-_NOT_IN_NAME = re.compile(r"[^A-Za-z0-9_.-]+")
+from ocibuild.cli.arguments import add_source_options, created_time, split_platform
+from ocibuild.errors import UsageError
+from ocibuild.layer.ahead import Ahead, can_fork
+from ocibuild.layer.compress import Compression
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="keep beside the image what it was made of and how (SLSA v1, unsigned)",
     )
     parser.add_argument(
+        "--sbom", action="store_true", help="keep beside the image what it was made of (CycloneDX, unsigned)"
+    )
+    parser.add_argument(
         "--reproducible",
         action=argparse.BooleanOptionalAction,
         default=True,
@@ -76,298 +59,35 @@ def run(options: argparse.Namespace) -> int:
     """Build and show what was built."""
     if options.threads is not None and options.threads < 1:
         raise UsageError(f"--threads {options.threads}", wanted="1 or more")
-    given = read_input(options)
-    roots = postgres.image_roots(given.sources, platforms=options.platform)
-    labels, annotations = _metadata(given, options)
     created = created_time(options.created)
-    version = labels[VERSION].value if VERSION in labels else None
-    if options.expect_version is not None:
-        postgres.check_version(version, options.expect_version)
-        # What cargo pgrx package wrote before the version was raised is another one.
-        for source in given.sources:
-            if source.kind == "pgrx" and source.main_control is not None:
-                postgres.check_version(source.main_control.default_version, options.expect_version)
-    place = _place(options, given.name)
-    _check_outside(place, given)
-    total = sum(total_size(root.entries.values()) for root in roots)
-    settings: dict[str, Any] = {
-        "compression": Compression(options.compression),
-        "created": created,
-        "threads": options.threads,
-        "reproducible": options.reproducible,
-    }
-    with (
-        _open_store(place, given.name) as store,
-        progress("building", total) as advance,
-        postgres.begin_layers(roots, into=store, on_progress=advance, **settings) as layers,
-    ):
-        # Meanwhile: nothing is kept before the checks have passed.
-        report = _checked(given, options)
-        tags = _tags(options, place, postgres.tag_fields(version, given.major, distro=given.distro, created=created))
-        image = postgres.build_extension(
-            given.sources,
-            into=store,
-            labels={key: item.value for key, item in labels.items()},
-            annotations=annotations,
-            platforms=options.platform,
-            distro=given.distro,
-            layers=layers,
-            **settings,
-        )
-        copy(image, store, tags=tags)
-        if options.provenance:
-            attach_provenance(image, store, _provenance(given, options, created))
-        shown = describe(image, files=False)
-    mount = postgres.configuration(given.name, roots, env=given.recipe.env)
-    packing = {"stripLibdir": options.strip_libdir, "bitcode": options.bitcode, "folders": options.folders}
-    built = _Built(given, version, shown, labels, place, tags, report, mount, packing)
-    if options.json:
-        print_json(built.to_dict())
-    else:
-        print("\n".join(built.lines(Style(no_color=options.no_color))))
-    return 0
+    with Ahead(_plain_trees(options), mtime=created or 0, threads=options.threads) as ahead:
+        # Loaded while the trees are packed.
+        if options.is_program:
+            _load_msgspec()
+        from ocibuild.cli.building import build
+
+        return build(options, created, ahead)
 
 
-def _checked(given: Input, options: argparse.Namespace) -> postgres.Report:
-    if options.check == "off":
-        return postgres.Report(())
-    report = check_input(given, options)
-    style = Style(no_color=options.no_color, stream=sys.stderr)
-    for line in show_findings([item for item in report.findings if item.severity != "info"], style):
-        message(line)
-    if not report and options.check == "error":
-        for line in show_verdicts(report, style):
-            message(line)
-        count = len(report.errors)
-        raise CheckError(
-            f"{count} finding{'s' if count > 1 else ''} that would break the extension",
-            findings=report.findings,
-            hint=f"Mend {'them' if count > 1 else 'it'}, or build all the same with --check=warn.",
-        )
-    return report
+def _plain_trees(options: argparse.Namespace) -> list[str]:
+    """The trees that will surely be packed as they are, into an image that is surely new."""
+    is_changed = options.folders or options.strip_libdir or options.include or options.system or options.platform
+    is_wanted = options.is_program and options.compression == "gzip" and not is_changed
+    if not (is_wanted and _is_new(options.output or "dist") and can_fork()):
+        return []
+    found = [split_platform(text) for text in options.sources]
+    return [path for platform, path in found if platform and os.path.isdir(path)]
 
 
-class _Built(msgspec.Struct, frozen=True):
-    """What came of a build."""
-
-    given: Input
-    version: str | None
-    shown: Description
-    labels: dict[str, postgres.Label]
-    place: Location
-    tags: list[str]
-    report: postgres.Report
-    mount: postgres.ExtensionConfiguration
-    settings: dict[str, bool]
-
-    def lines(self, style: Style) -> Iterator[str]:
-        yield style(printable(self.given.title(self.version, [])), "bold")
-        yield ""
-        rows = [[str(item.platform), item.descriptor.digest, human_size(item.size)] for item in self.shown.images]
-        width = max(len(row[0]) for row in rows) + len("├─ ")
-        root = Node(f"{'index'.ljust(width)}  {self.shown.root.digest}")
-        for line in table(rows):
-            root.add(line)
-        digests = [self.shown.root.digest, *(item.descriptor.digest for item in self.shown.images)]
-        for line, digest in zip(show_tree(root), digests, strict=True):
-            yield line.replace(digest, style(digest, "cyan"))
-        yield ""
-        in_order = sorted(self.labels.values(), key=lambda item: (_short(item.key) == item.key, item.key))
-        values = [[_short(item.key), _cut(printable(item.value)), f"({item.origin})"] for item in in_order]
-        yield from table(values)
-        missing = [_short(key) for key in (LICENSES, SOURCE) if key not in self.labels]
-        if missing:
-            them = "it" if len(missing) == 1 else "them"
-            hint = f"unknown: {', '.join(missing)} (say {them} with --label KEY=VALUE or in {RECIPE_NAME})"
-            yield style(hint, "dim")
-        yield ""
-        yield from self._usage()
-        for tag in self.tags:
-            yield f"{style('wrote', 'green')} {self.place.transport}:{self.place.path}:{tag}"
-
-    def _usage(self) -> Iterator[str]:
-        """What the server must be told, where it is not the default, and on what it runs."""
-        rows = [["mount", f"/extensions/{self.mount.name}"]]
-        for key, value in self.mount.to_dict().items():
-            if isinstance(value, list):
-                texts = [f"{item['name']}={item['value']}" if isinstance(item, dict) else item for item in value]
-                rows.append([key, ", ".join(texts)])
-        if self.given.recipe.preload:
-            rows.append(["preload", ", ".join(self.given.recipe.preload)])
-        left_out = [path for source in self.given.sources for path in source.left_out]
-        if left_out:
-            rows.append(
-                ["left out", f"{len(left_out)} file{'s' if len(left_out) > 1 else ''} (ocibuild check lists them)"]
-            )
-        loads = [verdict.distro for verdict in self.report.verdicts if verdict]
-        fails = [verdict.distro for verdict in self.report.verdicts if not verdict]
-        if self.report.verdicts:
-            rows.append(
-                ["loads on", f"{', '.join(loads) or 'none'}" + (f"; not on {', '.join(fails)}" if fails else "")]
-            )
-        yield from table([[left, printable(right)] for left, right in rows])
-        yield ""
-
-    def to_dict(self) -> dict[str, Any]:
-        control = next((source.main_control for source in self.given.sources if source.main_control), None)
-        return {
-            "name": self.given.name,
-            "extension": control.name if control else None,
-            "version": self.version,
-            "postgresql": self.given.major,
-            "sources": [
-                {
-                    "path": str(item.where),
-                    "kind": item.kind,
-                    "platform": str(item.platform) if item.platform else None,
-                    "leftOut": list(item.left_out),
-                }
-                for item in self.given.sources
-            ],
-            "mount": self.mount.to_dict(),
-            "settings": self.settings,
-            "preload": list(self.given.recipe.preload),
-            "parameters": self.given.recipe.parameters,
-            "digest": self.shown.root.digest,
-            "destination": f"{self.place.transport}:{self.place.path}",
-            "tags": self.tags,
-            "platforms": [
-                {"platform": str(item.platform), "digest": item.descriptor.digest, "size": item.size}
-                for item in self.shown.images
-            ],
-            "labels": {item.key: {"value": item.value, "origin": item.origin} for item in self.labels.values()},
-            **report_dict(self.report),
-        }
+def _is_new(output: str) -> bool:
+    """Whether nothing is there, with what may be a tag or without it: a layout may have the layers."""
+    path = output.removeprefix("oci:").removeprefix("oci-archive:")
+    return not any(os.path.lexists(item) for item in (path, path.rpartition(":")[0]))
 
 
-def _provenance(given: Input, options: argparse.Namespace, created: int | None) -> Provenance:
-    """What `ocibuild rebuild` needs to know, and what was packed."""
-    parameters = {
-        "name": given.name,
-        "pg": options.pg,
-        "distro": given.distro,
-        "platforms": [str(Platform.parse(item)) for item in options.platform],
-        "include": [*options.include, *given.recipe.include],
-        "bitcode": options.bitcode,
-        "stripLibdir": options.strip_libdir,
-        "folders": options.folders,
-        "compression": options.compression,
-        "created": created,
-        "labels": pairs(options.label, "--label"),
-        "annotations": pairs(options.annotation, "--annotation"),
-    }
-    return Provenance(
-        parameters={key: value for key, value in parameters.items() if value not in (None, [], {}, False)},
-        sources=source_resources(given.sources),
-        version=__version__,
-    )
-
-
-def _check_outside(place: Location, given: Input) -> None:
-    """An output inside its own source would be packed by the next build."""
-    output = Path(os.path.realpath(place.path))
-    for source in given.sources:
-        where = os.path.realpath(source.where)
-        if source.kind not in ("licences", "system", "image") and output.is_relative_to(where):
-            raise UsageError(
-                f"the output {place} lies inside the source {source.where}",
-                wanted="a place outside",
-                hint="Name one with -o: the next build would pack this one's output.",
-            )
-
-
-def _metadata(given: Input, options: argparse.Namespace) -> tuple[dict[str, postgres.Label], dict[str, str]]:
-    labels = postgres.labels(
-        given.sources,
-        given=pairs(options.label, "--label") | ({"version": options.set_version} if options.set_version else {}),
-        recipe=({"version": given.recipe.version} if given.recipe.version else {}) | given.recipe.labels,
-        recipe_origin=given.recipe_origin,
-        project=given.project,
-        name=given.name.rpartition("/")[2] if options.name or given.recipe.name else None,
-        distro=given.distro,
-        name_origin=given.name_origin,
-        distro_origin=given.distro_origin,
-    )
-    annotations = {full_key(key): value for key, value in given.recipe.annotations.items()}
-    annotations |= {full_key(key): value for key, value in pairs(options.annotation, "--annotation").items()}
-    return labels, annotations
-
-
-def pairs(items: list[str], flag: str) -> dict[str, str]:
-    """Keys and values from `KEY=VALUE`.
-
-    Raises:
-        UsageError: One is not of that form.
-    """
-    found = {}
-    for item in items:
-        key, equals, value = item.partition("=")
-        if not equals or not key:
-            raise UsageError(f"{flag} {item!r}", wanted="KEY=VALUE")
-        found[key] = value
-    return found
-
-
-def created_time(flag: str | None) -> int | None:
-    """Seconds since 1970 from `--created`, else from SOURCE_DATE_EPOCH; None where neither says.
-
-    Raises:
-        UsageError: It is no time.
-    """
-    text = flag if flag is not None else os.environ.get("SOURCE_DATE_EPOCH")
-    if not text:
-        return None
-    where = "--created" if flag is not None else "SOURCE_DATE_EPOCH"
-    if text.isascii() and text.isdigit() and len(text) <= len(str(MTIME_LIMIT)):
-        return int(text)
-    if flag is not None:
-        from ocibuild.postgres.build import seconds_of
-
-        if (seconds := seconds_of(text)) is not None:
-            return seconds
-    wanted = "seconds since 1970" + (", or a date and time with its zone" if flag is not None else "")
-    raise UsageError(f"the time {text!r}", wanted=wanted, where=where)
-
-
-def _place(options: argparse.Namespace, name: str) -> Location:
-    if options.output is None:
-        folder = _NOT_IN_NAME.sub("-", name.rpartition("/")[2].partition("@")[0].partition(":")[0]).strip(".-")
-        if not folder:
-            raise UsageError(f"the name {name!r}", wanted="one that a folder can have", hint="Say where with -o.")
-        return Location(transport="oci", path=str(Path("dist") / folder))
-    place = parse_location(options.output, to_write=True)
-    if place.transport not in ("oci", "oci-archive"):
-        raise UsageError(f"{place}", wanted="oci:DIR or oci-archive:FILE", hint="Build there, then copy.")
-    if place.name and Digest.is_valid(place.name):
-        raise UsageError("a digest in the destination", wanted="a tag", where=place)
-    return place
-
-
-def _tags(options: argparse.Namespace, place: Location, fields: dict[str, str]) -> list[str]:
-    templates = [*([place.name] if place.name else []), *(options.tag or [])]
-    if not templates:
-        templates = ["{version}" if "version" in fields else "latest"]
-    found, held = postgres.tags(templates, fields, floating=options.floating)
-    if held:
-        message(f"{fields['version']} is a pre-release: {', '.join(held)} not moved (--floating moves them)")
-    if not found:
-        raise UsageError("no tag is left", wanted="one that names the pre-release", hint="Add --tag '{version}'.")
-    return found
-
-
-def _open_store(place: Location, name: str) -> LocalStore:
-    if place.transport != "oci-archive":
-        return open_store(place)
-    try:
-        reference = Reference.parse(name)
-    except UsageError:
-        return open_store(place)
-    return ArchiveStore(place.path, name=f"{reference.registry}/{reference.repository}")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"
-
-
-def _short(key: str) -> str:
-    return printable(key.removeprefix("org.opencontainers.image."))
+def _load_msgspec() -> None:
+    """Load msgspec without typing_extensions, whose place `typing` takes since Python 3.11: a twentieth of a small build."""
+    if "typing_extensions" not in sys.modules:
+        sys.modules["typing_extensions"] = None  # type: ignore[assignment]  # an import of it fails
+        import_module("msgspec")
+        del sys.modules["typing_extensions"]

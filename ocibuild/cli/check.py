@@ -12,9 +12,10 @@ from __future__ import annotations
 import argparse
 
 from ocibuild import postgres
+from ocibuild.cli.arguments import add_source_options
 from ocibuild.cli.findings import report_dict, show_findings, show_verdicts, summary
 from ocibuild.cli.render import Style, print_json, printable
-from ocibuild.cli.sources import add_source_options, check_input, read_input
+from ocibuild.cli.sources import check_input, read_input
 from ocibuild.errors import CheckError
 
 

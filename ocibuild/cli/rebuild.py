@@ -14,11 +14,12 @@ import argparse
 from collections.abc import Iterator
 
 from ocibuild.cli.access import add_registry_options, registry_options
-from ocibuild.cli.build import created_time, pairs
+from ocibuild.cli.arguments import add_source_options, created_time
+from ocibuild.cli.building import pairs
 from ocibuild.cli.diff import show_comparison
 from ocibuild.cli.progress import progress
 from ocibuild.cli.render import Style, message, print_json, printable, short_digest, table
-from ocibuild.cli.sources import Input, add_source_options, read_input, recorded_options, source_resources
+from ocibuild.cli.sources import Input, read_input, recorded_options, source_resources
 from ocibuild.errors import UsageError
 from ocibuild.layer import Compression
 from ocibuild.layer.plan import total_size

@@ -5,7 +5,6 @@ Text that comes from an image is never printed before its control characters are
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -112,4 +111,6 @@ def message(text: str) -> None:
 
 def print_json(value: Mapping[str, object]) -> None:
     """One JSON object on standard output, in ASCII: no character of it can steer a terminal."""
+    import json
+
     print(json.dumps(value, indent=2))

@@ -5,23 +5,26 @@ from __future__ import annotations
 import argparse
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from ocibuild import postgres
+from ocibuild.cli.arguments import split_platform
 from ocibuild.cli.render import message, printable
 from ocibuild.errors import DocumentError, UsageError
-from ocibuild.layer import File
-from ocibuild.postgres.policies import DISTROS
+from ocibuild.layer import Entry, File, read_tree
+from ocibuild.postgres.distros import DISTROS
 from ocibuild.postgres.recipe import RECIPE_NAME
 from ocibuild.postgres.sources.base import make_source
-from ocibuild.provenance import Provenance, Resource, file_resource, folder_resource
 
-__all__ = ["Input", "add_source_options", "check_input", "read_input", "recorded_options", "source_resources"]
+if TYPE_CHECKING:
+    from ocibuild.provenance import Provenance, Resource
 
-_PLATFORM = re.compile(r"([a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9]+)?)=(.*)", re.DOTALL)
+__all__ = ["Input", "check_input", "read_input", "recorded_options", "source_resources"]
+
 _SIZE = re.compile(r"([0-9]{1,12})\s*(|[kKMG])i?B?")
 _UNITS = {"": 1, "k": 1000, "K": 1000, "M": 1000**2, "G": 1000**3}
 
@@ -66,44 +69,13 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
         return next((source.major for source in self.sources if source.major), None)
 
 
-def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """The arguments that say what is packed and for whom."""
-    parser.add_argument(
-        "sources",
-        nargs="*",
-        metavar="SOURCE",
-        help="a folder, archive, Debian package or image; PLATFORM=FOLDER for a plain tree",
-    )
-    parser.add_argument(
-        "--pg", type=int, metavar="MAJOR", help="the PostgreSQL major, where nothing or several things tell it"
-    )
-    parser.add_argument("--name", help="the image's name (default: the package's, else the extension's)")
-    parser.add_argument("--distro", choices=DISTROS, help="the Debian release of the server's image")
-    parser.add_argument("--platform", action="append", default=[], metavar="P", help="build for these platforms only")
-    parser.add_argument(
-        "--include", action="append", default=[], metavar="GLOB[=FOLDER]", help="take left-out files too"
-    )
-    parser.add_argument("--bitcode", action="store_true", help="keep LLVM bitcode")
-    parser.add_argument("--strip-libdir", action="store_true", help="take $libdir/ out of scripts")
-    parser.add_argument("--folders", action="store_true", help="a folder for each extension in the image")
-    parser.add_argument(
-        "--system",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="PATH",
-        help=".deb files, a folder of them, or a root folder, to take needed libraries from",
-    )
-    parser.add_argument("--max-size", default="10MB", metavar="SIZE", help="what is called large (default 10 MB)")
-
-
-def read_input(options: argparse.Namespace) -> Input:
-    """Everything that the arguments name, read.
+def read_input(options: argparse.Namespace, read: Callable[[Path], list[Entry]] = read_tree) -> Input:
+    """Everything that the arguments name, read; folders by `read`.
 
     Raises:
         OcibuildError: Something of it cannot be.
     """
-    asked = [_split(text) for text in options.sources] or _project(options)
+    asked = [split_platform(text) for text in options.sources] or _project(options)
     folders = [*(Path(os.path.realpath(path)) for _, path in asked), Path.cwd()]
     path = next((path for folder in folders if (path := postgres.find_recipe(folder))), None)
     recipe = postgres.read_recipe(path) if path else postgres.Recipe()
@@ -112,7 +84,7 @@ def read_input(options: argparse.Namespace) -> Input:
         source
         for platform, item in asked
         for source in postgres.open_sources(
-            item, platform=platform, major=options.pg, bitcode=options.bitcode, include=include
+            item, platform=platform, major=options.pg, bitcode=options.bitcode, include=include, read=read
         )
     ]
     distro = options.distro or recipe.distro
@@ -161,6 +133,8 @@ def source_resources(sources: Sequence[postgres.Source]) -> tuple[Resource, ...]
 
 
 def _resources(source: postgres.Source) -> Iterator[Resource]:
+    from ocibuild.provenance import file_resource, folder_resource
+
     lead = f"{source.platform}=" if source.platform else ""
     name = f"{lead}{source.where.resolve().name}"
     if source.kind == "licences":
@@ -200,12 +174,6 @@ def recorded_options(options: argparse.Namespace, provenance: Provenance) -> lis
         setattr(options, name, value)
         taken.append(f"{name} = {value}")
     return taken
-
-
-def _split(text: str) -> tuple[str | None, str]:
-    """The platform in front of a source, if there is one, and its path."""
-    match = _PLATFORM.fullmatch(text)
-    return (match[1], match[2]) if match and not os.path.exists(text) else (None, text)
 
 
 def _project(options: argparse.Namespace) -> list[tuple[None, str]]:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from typing import Protocol
 
@@ -12,12 +10,11 @@ import msgspec
 
 from ocibuild.oci import Descriptor, Digest
 
-from .compress import Compression, compress
+from .compress import Compression, Data
 from .entry import Entry
 from .format import check_codec
-from .plan import plan
-from .tar import tar_chunks
-from .workers import Workers
+from .pack import Packed, Packing
+from .workers import Workers, available_cores
 
 __all__ = ["BlobWriter", "Ingester", "Layer", "build_layer"]
 
@@ -25,7 +22,7 @@ __all__ = ["BlobWriter", "Ingester", "Layer", "build_layer"]
 class BlobWriter(Protocol):
     """A blob being written; its digest is known when it is committed."""
 
-    def write(self, data: bytes, /) -> object:
+    def write(self, data: Data, /) -> object:
         """Append bytes."""
 
     def commit(self, media_type: str) -> Descriptor:
@@ -63,6 +60,7 @@ def build_layer(
     workers: Workers | None = None,
     ready: Callable[[], object] | None = None,
     reproducible: bool = True,
+    packed: Packed | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Layer:
     """Write the layer of the given entries into a store.
@@ -76,6 +74,7 @@ def build_layer(
         workers: Compression threads that several layers share, in place of `threads`.
         ready: Called before the blob gets its name; what it raises leaves nothing behind.
         reproducible: Refuse an installed codec that gives other bytes than the format; when false, warn.
+        packed: The bytes of these entries with this codec and time, where they are being packed already.
         on_progress: Called with the number of archive bytes that were just read.
 
     Raises:
@@ -92,33 +91,15 @@ def build_layer(
         'sha256:...'
     """
     check_codec(compression, reproducible=reproducible)
-    hasher = hashlib.sha256()
-    size = 0
-
-    def archive() -> Iterator[bytes]:
-        nonlocal size
-        for block in tar_chunks(planned, mtime=mtime):
-            hasher.update(block)
-            size += len(block)
-            if on_progress is not None:
-                on_progress(len(block))
-            yield block
-
-    planned = plan(entries)
     with ExitStack() as stack:
-        if workers is None:
-            workers = stack.enter_context(Workers(threads or available_cores()))
+        if packed is None:
+            if workers is None:
+                workers = stack.enter_context(Workers(threads or available_cores()))
+            packed = Packing(entries, compression, mtime=mtime, workers=workers, on_progress=on_progress)
         blob = stack.enter_context(into.ingest())
-        for data in compress(archive(), compression, workers=workers):
+        for data in packed:
             blob.write(data)
         if ready is not None:
             ready()
         descriptor = blob.commit(compression.media_type)
-    return Layer(descriptor=descriptor, diff_id=Digest.from_hash(hasher), uncompressed_size=size)
-
-
-def available_cores() -> int:
-    """The cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return Layer(descriptor=descriptor, diff_id=Digest(f"sha256:{packed.diff_id}"), uncompressed_size=packed.size)

@@ -8,9 +8,11 @@ The choice of codecs and levels is measured in docs/adr/0003-codecs.md.
 from __future__ import annotations
 
 import enum
+import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from typing import Any, TypeAlias
 
 from ocibuild.oci import media_types
 
@@ -44,44 +46,90 @@ class Compression(enum.Enum):
         }[self]
 
 
-def compress(blocks: Iterable[bytes], compression: Compression, *, workers: Workers | None = None) -> Iterator[bytes]:
+Block: TypeAlias = bytes | memoryview
+Data: TypeAlias = bytes | bytearray | memoryview
+
+
+def compress(
+    blocks: Iterable[Block],
+    compression: Compression,
+    *,
+    workers: Workers | None = None,
+    seen: Callable[[Any], object] | None = None,
+    used: Callable[[Any], object] | None = None,
+) -> Iterator[Data]:
     """The compressed bytes of an archive that comes in blocks of `MEMBER_SIZE` bytes, the last one shorter.
 
     Args:
         blocks: The archive. Every block but the last has exactly `MEMBER_SIZE` bytes.
         compression: The codec.
         workers: Threads for gzip, by default the caller's alone; the bytes are the same for any number.
+        seen: Called with each block, in order, by whichever thread: a hash is kept here while the next block is read.
+        used: Called with each block when its bytes are not needed any more.
     """
-    if compression is Compression.NONE:
-        return iter(blocks)
+    if compression is Compression.GZIP and workers is not None and workers.count > 1:
+        pairs: Iterator[tuple[Block | None, Data]] = _side_by_side(blocks, workers, seen)
+    else:
+        pairs = _in_turn(blocks, compression, seen)
+    for block, data in pairs:
+        if data:
+            yield data
+        if used is not None and block is not None:
+            used(block)
+
+
+def _side_by_side(
+    blocks: Iterable[Block], workers: Workers, seen: Callable[[Any], object] | None
+) -> Iterator[tuple[Block | None, Data]]:
+    window: deque[tuple[Block, Task[Data]]] = deque()
+    before = threading.Lock()
+
+    def member(block: Block, before: threading.Lock, after: threading.Lock) -> Data:
+        # Tasks are begun in order, so whoever is waited for is at work.
+        before.acquire()
+        try:
+            if seen is not None:
+                seen(block)
+        finally:
+            after.release()
+        return _member(block)
+
+    for block in blocks:
+        after = threading.Lock()
+        after.acquire()
+        window.append((block, workers.submit(partial(member, block, before, after))))
+        before = after
+        if len(window) > workers.count + 1:
+            first, task = window.popleft()
+            yield first, task.result()
+    for block, task in window:
+        yield block, task.result()
+
+
+def _in_turn(
+    blocks: Iterable[Block], compression: Compression, seen: Callable[[Any], object] | None
+) -> Iterator[tuple[Block | None, Data]]:
+    if seen is not None:
+        blocks = _told(blocks, seen)
     if compression is Compression.ZSTD:
-        return _zstd(blocks)
-    return _gzip(blocks, workers)
+        import zstandard
+
+        codec = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=_ZSTD_WORKERS, write_checksum=True).compressobj()
+        for block in blocks:
+            yield block, codec.compress(block)
+        yield None, codec.flush()
+        return
+    for block in blocks:
+        yield block, _member(block) if compression is Compression.GZIP else block
 
 
-def _gzip(blocks: Iterable[bytes], workers: Workers | None) -> Iterator[bytes]:
+def _told(blocks: Iterable[Block], seen: Callable[[Any], object]) -> Iterator[Block]:
+    for block in blocks:
+        seen(block)
+        yield block
+
+
+def _member(block: Block) -> Data:
     from deflate import gzip_compress
 
-    def member(block: bytes) -> bytes:
-        return bytes(gzip_compress(block, GZIP_LEVEL))
-
-    if workers is None or workers.count <= 1:
-        yield from map(member, blocks)
-        return
-    window: deque[Task[bytes]] = deque()
-    for block in blocks:
-        window.append(workers.submit(partial(member, block)))
-        if len(window) > 2 * workers.count:
-            yield window.popleft().result()
-    while window:
-        yield window.popleft().result()
-
-
-def _zstd(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    import zstandard
-
-    codec = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=_ZSTD_WORKERS, write_checksum=True).compressobj()
-    for block in blocks:
-        if data := codec.compress(block):
-            yield data
-    yield codec.flush()
+    return gzip_compress(block, GZIP_LEVEL)

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import TypeAlias
-
-import msgspec
+from typing import TYPE_CHECKING, NamedTuple, Self, TypeAlias
 
 from ocibuild.errors import EntryError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Directory", "Entry", "File", "Symlink"]
 
 
-class File(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class _FileFields(NamedTuple):
+    path: str
+    content: bytes | Path | str
+    size: int
+    mode: int
+
+
+class File(_FileFields):
     """A regular file: `content` is its bytes, or the path (`Path` or text) of a local file with `size` bytes, read when needed.
 
     Raises:
@@ -24,31 +31,29 @@ class File(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         3
     """
 
-    path: str
-    content: bytes | Path | str
-    size: int = -1
-    mode: int = 0o644
+    __slots__ = ()
 
-    def __post_init__(self) -> None:
-        if isinstance(self.content, bytes):
-            if self.size not in (-1, len(self.content)):
-                raise EntryError(f"{len(self.content)} bytes", wanted=f"the size given, {self.size}", where=self.path)
-            msgspec.structs.force_setattr(self, "size", len(self.content))
-        elif self.size < 0:
+    def __new__(cls, *, path: str, content: bytes | Path | str, size: int = -1, mode: int = 0o644) -> Self:
+        if isinstance(content, bytes):
+            if size not in (-1, len(content)):
+                raise EntryError(f"{len(content)} bytes", wanted=f"the size given, {size}", where=path)
+            size = len(content)
+        elif size < 0:
             try:
-                msgspec.structs.force_setattr(self, "size", os.stat(self.content).st_size)
+                size = os.stat(content).st_size
             except (OSError, ValueError) as error:
-                raise EntryError(f"cannot be read: {error}", where=self.content) from error
+                raise EntryError(f"cannot be read: {error}", where=content) from error
+        return super().__new__(cls, path, content, size, mode)
 
 
-class Directory(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Directory(NamedTuple):
     """A folder. Parents need not be given: a layer has every parent folder, mode 0755."""
 
     path: str
     mode: int = 0o755
 
 
-class Symlink(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Symlink(NamedTuple):
     """A symbolic link with a relative target that stays inside the layer."""
 
     path: str

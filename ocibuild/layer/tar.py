@@ -7,15 +7,18 @@ ctime, device number or extended attribute is written; the archive ends after ex
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ocibuild.errors import EntryError, UsageError
 
 from .entry import Directory, Entry, File
 
-__all__ = ["BLOCK", "CHUNK", "MTIME_LIMIT", "tar_chunks"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["BLOCK", "CHUNK", "MTIME_LIMIT", "BlockPool", "tar_blocks", "tar_chunks"]
 
 BLOCK = 512
 CHUNK = 1024 * 1024
@@ -23,12 +26,27 @@ MTIME_LIMIT = 0o77777777777
 """The last second that eleven octal digits hold (the year 2242)."""
 
 _SIZE_LIMIT = 0o77777777777
-_SMALL = 64 * 1024
 _NAME = 100
 _PREFIX = 155
 _PAX_NAME = b"././@PaxHeader"
 _ZEROS = bytes(BLOCK)
 _OPEN = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+
+
+class BlockPool:
+    """Buffers of one block each. What is given back is used again: fresh memory costs more than what is done with it."""
+
+    def __init__(self) -> None:
+        self._free: list[memoryview] = []
+
+    def take(self) -> memoryview:
+        """A buffer of `CHUNK` bytes with anything in it."""
+        return self._free.pop() if self._free else memoryview(bytearray(CHUNK))
+
+    def give(self, block: memoryview) -> None:
+        """Give back what `tar_blocks` gave, when its bytes have been used."""
+        if len(block) == CHUNK:
+            self._free.append(block)
 
 
 def tar_chunks(entries: Iterable[Entry], *, mtime: int = 0) -> Iterator[bytes]:
@@ -42,49 +60,84 @@ def tar_chunks(entries: Iterable[Entry], *, mtime: int = 0) -> Iterator[bytes]:
         EntryError: A file cannot be read, or its size changed after it was planned.
         UsageError: The time does not fit.
     """
+    pool = BlockPool()
+    for block in tar_blocks(entries, pool=pool, mtime=mtime):
+        yield bytes(block)
+        pool.give(block)
+
+
+def tar_blocks(entries: Iterable[Entry], *, pool: BlockPool, mtime: int = 0) -> Iterator[memoryview]:
+    """As `tar_chunks`, in buffers of a pool, which the caller gives back. Files are read to where they are used."""
     if not 0 <= mtime <= MTIME_LIMIT:
         raise UsageError(f"the time {mtime}", wanted=f"whole seconds from 0 to {MTIME_LIMIT}")
-    pieces: list[bytes] = []
-    held = 0
-
-    def room() -> int:
-        return CHUNK - held
-
-    for piece in _pieces(entries, mtime, room):
-        pieces.append(piece)
-        held += len(piece)
-        if held >= CHUNK:
-            whole = b"".join(pieces)
-            start = 0
-            while held - start >= CHUNK:
-                yield whole[start : start + CHUNK]
-                start += CHUNK
-            pieces = [whole[start:]] if start < held else []
-            held -= start
-    if pieces:
-        yield b"".join(pieces)
-
-
-def _pieces(entries: Iterable[Entry], mtime: int, room: Callable[[], int]) -> Iterator[bytes]:
-    """The archive as it comes; a large file in pieces that fill a chunk, so that they need not be cut."""
+    out = _Blocks(pool)
     for entry in entries:
         if isinstance(entry, File):
-            size = entry.size
+            content, size = entry.content, entry.size
             header = _header(entry.path, b"0", mode=entry.mode, size=size, mtime=mtime)
-            padding = _ZEROS[: -size % BLOCK]
-            if isinstance(entry.content, bytes):
-                yield header + entry.content + padding
-            elif size <= _SMALL:
-                yield header + _read_small(entry.content, size) + padding
-            else:
-                yield header
-                yield from _read(entry.content, size, room)
-                yield padding
+            if not isinstance(content, bytes) and out.at + len(header) + size < CHUNK:
+                out.add_small(header, content, size)
+                if out.at == CHUNK:
+                    yield out.full()
+                continue
+            yield from out.add(header)
+            yield from out.add(content) if isinstance(content, bytes) else out.add_file(content, size)
+            yield from out.add(_ZEROS[: -size % BLOCK])
         elif isinstance(entry, Directory):
-            yield _header(entry.path + "/", b"5", mode=entry.mode, mtime=mtime)
+            yield from out.add(_header(entry.path + "/", b"5", mode=entry.mode, mtime=mtime))
         else:
-            yield _header(entry.path, b"2", mode=0o777, link=entry.target, mtime=mtime)
-    yield _ZEROS * 2
+            yield from out.add(_header(entry.path, b"2", mode=0o777, link=entry.target, mtime=mtime))
+    yield from out.add(_ZEROS * 2)
+    if out.at:
+        yield out.block[: out.at]
+
+
+class _Blocks:
+    """The block that is being filled, to where; those that are full are given."""
+
+    __slots__ = ("_pool", "at", "block")
+
+    def __init__(self, pool: BlockPool) -> None:
+        self._pool = pool
+        self.block, self.at = pool.take(), 0
+
+    def full(self) -> memoryview:
+        """The block, and a new one in its place."""
+        block = self.block
+        self.block, self.at = self._pool.take(), 0
+        return block
+
+    def add(self, data: bytes) -> Iterator[memoryview]:
+        rest = memoryview(data)
+        while rest:
+            size = min(CHUNK - self.at, len(rest))
+            self.block[self.at : self.at + size] = rest[:size]
+            rest, self.at = rest[size:], self.at + size
+            if self.at == CHUNK:
+                yield self.full()
+
+    def add_small(self, header: bytes, path: Path | str, size: int) -> None:
+        """A file that fits, padded. One byte more is asked for: a file that has it has grown."""
+        start = self.at + len(header)
+        end = start + size
+        self.block[self.at : start] = header
+        _read_small(path, size, self.block[start : end + 1])
+        self.at = end + -size % BLOCK
+        self.block[end : self.at] = _ZEROS[: self.at - end]
+
+    def add_file(self, path: Path | str, size: int) -> Iterator[memoryview]:
+        left = size
+        try:
+            with open(path, "rb", buffering=0) as stream:
+                while left and (count := stream.readinto(self.block[self.at : min(CHUNK, self.at + left)])):
+                    left, self.at = left - count, self.at + count
+                    if self.at == CHUNK:
+                        yield self.full()
+                grown = not left and stream.read(1)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        if left or grown:
+            raise _changed(path)
 
 
 def _header(path: str, kind: bytes, *, mode: int, mtime: int, size: int = 0, link: str = "") -> bytes:
@@ -172,37 +225,38 @@ def _template(kind: bytes, mode: int, mtime: int) -> tuple[bytes, tuple[bytes, b
     return plain[_NAME : digits.start], (plain[digits.stop : checksum.start], plain[checksum.stop :]), total
 
 
-def _read_small(path: Path | str, size: int) -> bytes:
-    """The whole of a small file."""
+def _read_small(path: Path | str, size: int, room: memoryview) -> None:
+    """Read the whole of a small file to a buffer that is one byte larger."""
     try:
         descriptor = os.open(path, _OPEN)
         try:
-            data = os.read(descriptor, size + 1)
+            count = _read_into(descriptor, room)
             # What a file system gives in parts.
-            while len(data) < size and (more := os.read(descriptor, size + 1 - len(data))):
-                data += more
+            while count < size and (more := _read_into(descriptor, room[count:])):
+                count += more
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise EntryError(f"cannot be read: {error.strerror}", where=path) from error
-    if len(data) != size:
+        raise _unreadable(path, error) from error
+    if count != size:
         raise _changed(path)
-    return data
 
 
-def _read(path: Path | str, size: int, room: Callable[[], int]) -> Iterator[bytes]:
-    """A file in pieces of at most what there is room for."""
-    left = size
-    try:
-        with open(path, "rb", buffering=0) as stream:
-            while left and (data := stream.read(min(room(), left))):
-                left -= len(data)
-                yield data
-            grown = not left and stream.read(1)
-    except OSError as error:
-        raise EntryError(f"cannot be read: {error.strerror}", where=path) from error
-    if left or grown:
-        raise _changed(path)
+if hasattr(os, "readv"):
+
+    def _read_into(descriptor: int, room: memoryview) -> int:
+        return os.readv(descriptor, [room])
+
+else:  # Windows
+
+    def _read_into(descriptor: int, room: memoryview) -> int:
+        data = os.read(descriptor, len(room))
+        room[: len(data)] = data
+        return len(data)
+
+
+def _unreadable(path: Path | str, error: OSError) -> EntryError:
+    return EntryError(f"cannot be read: {error.strerror}", where=path)
 
 
 def _changed(path: Path | str) -> EntryError:

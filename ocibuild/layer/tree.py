@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ocibuild.errors import EntryError, NotFoundError
 
 from .entry import Directory, Entry, File, Symlink
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["read_tree"]
 

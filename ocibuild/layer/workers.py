@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-__all__ = ["StoppedError", "Task", "Workers"]
+__all__ = ["StoppedError", "Task", "Workers", "available_cores"]
 
 T = TypeVar("T")
 
@@ -93,3 +94,10 @@ class Workers:
             self._tasks.put(None)
         for thread in self._threads:
             thread.join()
+
+
+def available_cores() -> int:
+    """The cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -7,23 +7,25 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ocibuild.errors import UsageError
 from ocibuild.image import build_image, build_index
 from ocibuild.layer import Compression, Layer, build_layer
-from ocibuild.layer.build import available_cores
 from ocibuild.layer.format import check_codec
-from ocibuild.layer.workers import StoppedError, Workers
+from ocibuild.layer.workers import StoppedError, Workers, available_cores
 from ocibuild.oci import Platform
 from ocibuild.oci.annotations import CREATED, full_key
-from ocibuild.store import Artifact, LocalStore, Spool
+from ocibuild.store import Artifact, LocalStore
 from ocibuild.store.known import find_layer, known_layers
 
 from .label import check_text
 from .label import labels as default_labels
 from .root import ImageRoot, image_roots
 from .sources import Source
+
+if TYPE_CHECKING:
+    from ocibuild.layer.ahead import Ahead
 
 __all__ = ["USER", "begin_layers", "build_extension", "seconds_of"]
 
@@ -94,21 +96,24 @@ def build_extension(
     for key, value in (annotations or {}).items():
         check_text(key, value)
         notes[full_key(key)] = value
-    store = into if into is not None else Spool()
+    if into is None:
+        from ocibuild.store import Spool
+
+        into = Spool()
     with ExitStack() as stack:
         if layers is None:
             settings: dict[str, Any] = {"compression": compression, "created": created, "threads": threads}
             layers = stack.enter_context(
-                begin_layers(roots, into=store, reproducible=reproducible, on_progress=on_progress, **settings)
+                begin_layers(roots, into=into, reproducible=reproducible, on_progress=on_progress, **settings)
             )
         built = layers()
     images = [
         build_image(
-            [layer], platform=root.platform, into=store, labels=merged, annotations=notes, user=USER, created=stamp
+            [layer], platform=root.platform, into=into, labels=merged, annotations=notes, user=USER, created=stamp
         )
         for root, layer in zip(roots, built, strict=True)
     ]
-    return build_index(images, into=store, annotations=notes)
+    return build_index(images, into=into, annotations=notes)
 
 
 @contextmanager
@@ -120,6 +125,7 @@ def begin_layers(
     created: int | None = None,
     threads: int | None = None,
     reproducible: bool = True,
+    ahead: Ahead | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Iterator[Callable[[], list[Layer]]]:
     """Begin to build the layer of each root, side by side; what is given waits for them.
@@ -133,6 +139,7 @@ def begin_layers(
         created: The files' modification time.
         threads: Compression threads, by default one a core.
         reproducible: Refuse an installed codec that gives other bytes than the format; when false, warn.
+        ahead: What is being packed already.
         on_progress: Called with the number of archive bytes that were just read.
 
     Raises:
@@ -155,14 +162,19 @@ def begin_layers(
             on_progress(size)
 
     def build(root: ImageRoot) -> Layer:
-        return _known_layer(root, into, compression, created or 0, workers) or build_layer(
-            root.entries.values(),
+        entries, mtime = list(root.entries.values()), created or 0
+        packed = (
+            None if ahead is None else ahead.packed(entries, compression=compression, mtime=mtime, on_progress=progress)
+        )
+        return (None if packed else _known_layer(root, into, compression, mtime, workers)) or build_layer(
+            entries,
             into=into,
             compression=compression,
-            mtime=created or 0,
+            mtime=mtime,
             workers=workers,
             ready=ready,
             reproducible=reproducible,
+            packed=packed,
             on_progress=progress,
         )
 

@@ -119,10 +119,12 @@ def _table(manifest: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    import tomllib
-
     try:
         raw = path.read_bytes() if path.is_file() and path.stat().st_size <= SIZE_LIMIT else b""
-        return tomllib.loads(raw.decode()) if raw else None
+        if not raw:
+            return None
+        import tomllib
+
+        return tomllib.loads(raw.decode())
     except (OSError, ValueError, RecursionError):
         return None

@@ -134,7 +134,7 @@ def in_folder(source: Source, folder: str) -> Source:
 
     return msgspec.structs.replace(
         source,
-        entries=tuple(msgspec.structs.replace(entry, path=moved(entry.path)) for entry in source.entries),
+        entries=tuple(entry._replace(path=moved(entry.path)) for entry in source.entries),
         controls=tuple(msgspec.structs.replace(control, path=moved(control.path)) for control in source.controls),
         libraries=tuple(msgspec.structs.replace(library, path=moved(library.path)) for library in source.libraries),
     )

@@ -9,11 +9,14 @@ import stat
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 from ocibuild.errors import ContentError, NotFoundError, StoreError
+from ocibuild.layer.compress import Data
 from ocibuild.layer.stream import drain
+from ocibuild.layer.workers import Workers
 from ocibuild.oci import Descriptor, Digest
 from ocibuild.oci.digest import ALGORITHMS
 
@@ -23,6 +26,7 @@ from .verify import verifying
 __all__ = ["BlobFolder", "FileWriter"]
 
 _CHUNK = 1024 * 1024
+_SYNCING = 8
 
 
 class BlobFolder:
@@ -107,9 +111,11 @@ class BlobFolder:
         """Make blobs and their names last, all at once: what is not named yet is believed by nobody unread."""
         with self._lock:
             unsynced, self._unsynced = self._unsynced, []
-        for path in unsynced:
-            with contextlib.suppress(FileNotFoundError):
-                sync_file(path)
+        # Side by side: each waits for the disk, and the disk takes several at a time.
+        with Workers(min(len(unsynced), _SYNCING)) as workers:
+            tasks = [workers.submit(partial(_sync_if_there, path)) for path in unsynced]
+            for task in tasks:
+                task.result()
         if self._sync:
             for folder in self.path.iterdir():
                 sync_folder(folder)
@@ -147,6 +153,11 @@ class BlobFolder:
                 self._unsynced.append(path)
 
 
+def _sync_if_there(path: Path) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        sync_file(path)
+
+
 class FileWriter:
     """A blob being written: hashed as it comes, renamed to its digest when committed."""
 
@@ -157,14 +168,14 @@ class FileWriter:
         self._hasher = hashlib.sha256()
         self._size = 0
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: Data) -> int:
         """Append bytes."""
         self._hasher.update(data)
         self._size += len(data)
         self.append(data)
         return len(data)
 
-    def append(self, data: bytes) -> None:
+    def append(self, data: Data) -> None:
         """Append bytes whose digest is known, for `commit_as`."""
         view = memoryview(data)
         with store_errors(self._temporary.parent):

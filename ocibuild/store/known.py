@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from functools import partial
-from itertools import chain
 
 from ocibuild.errors import ContentError, NotFoundError, StoreError
-from ocibuild.layer import Compression, Entry, Layer, plan, tar_chunks
+from ocibuild.layer import Compression, Entry, Layer, plan
 from ocibuild.layer.compress import compress
+from ocibuild.layer.tar import BlockPool, tar_blocks
 from ocibuild.layer.workers import Workers
 from ocibuild.oci import Descriptor, Digest, Manifest, Platform
 
+from .attached import is_attached_tag
 from .base import Artifact, LocalStore
 from .graph import platform_images, read_config, read_document
 
@@ -31,7 +32,7 @@ def known_layers(store: LocalStore, platform: Platform, compression: Compression
     """
     found: dict[Digest, Descriptor] = {}
     try:
-        roots = {item.digest: item for item in store.tags().values()}
+        roots = {item.digest: item for name, item in store.tags().items() if not is_attached_tag(name)}
     except (NotFoundError, StoreError):
         return found
     for root in list(roots.values())[:_IMAGES_LIMIT] if compression is not Compression.ZSTD else ():
@@ -69,11 +70,13 @@ def find_layer(
     begun = workers.submit(partial(store.exists, likely))
     hasher = hashlib.sha256()
     size = 0
-    blocks = tar_chunks(plan(entries), mtime=mtime)
-    first = next(blocks)
-    for block in chain([first], blocks):
+    pool = BlockPool()
+    beginning = b""
+    for block in tar_blocks(plan(entries), pool=pool, mtime=mtime):
+        beginning = beginning or b"".join(compress([block], compression))
         hasher.update(block)
         size += len(block)
+        pool.give(block)
     diff_id = Digest.from_hash(hasher)
     descriptor = known.get(diff_id)
     if descriptor is None:
@@ -81,7 +84,6 @@ def find_layer(
     # One that is gone or damaged is built anew, which replaces it.
     if not (begun.result() if descriptor == likely else store.exists(descriptor)):
         return None
-    beginning = b"".join(compress([first], compression))
     with store.fetch(descriptor) as stream:
         if stream.read(len(beginning)) != beginning:
             return None

@@ -99,8 +99,7 @@ def check_controls(root: ImageRoot, distro: str | None) -> Iterator[Finding]:
         yield from _requires(root, control, distro)
         yield from _place(root, control.path)
     for path, entry in root.entries.items():
-        name = path.rpartition("/")[2]
-        if name.endswith(".control") and "--" in name and isinstance(entry, File):
+        if path.endswith(".control") and "--" in path.rpartition("/")[2] and isinstance(entry, File):
             yield from _secondary(root, path, entry)
 
 

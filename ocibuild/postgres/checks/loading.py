@@ -216,9 +216,12 @@ def _symbols(library: Library, scope: _Scope) -> Iterator[Finding]:
     if reached is None:
         return  # what is missing may be what has the symbols
     open_names = {item.name for item in library.facts.imports if item.version is None and not item.weak}
-    open_names -= scope.server.exports | library.facts.exports | scope.server.base
+    # One after the other: a union of what a server exports would be made for a few names.
+    open_names = open_names.difference(library.facts.exports) - scope.server.exports - scope.server.base
     patterns = list(scope.server.patterns)
     for name, theirs in reached.items():
+        if not open_names:
+            return
         if theirs is not None:
             open_names -= theirs.facts.exports
         else:

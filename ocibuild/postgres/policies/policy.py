@@ -10,11 +10,9 @@ from typing import Any
 import msgspec
 
 from ocibuild.errors import UsageError
+from ocibuild.postgres.distros import DISTROS
 
-__all__ = ["DISTROS", "Policy", "Provided", "Server", "load_policy", "load_server"]
-
-DISTROS = ("bullseye", "bookworm", "trixie", "sid")
-"""The Debian releases that have a policy, oldest first."""
+__all__ = ["Policy", "Provided", "Server", "load_policy", "load_server"]
 
 _ARCHITECTURES = ("amd64", "arm64")
 _MAJORS = (18,)

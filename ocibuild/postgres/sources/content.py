@@ -12,6 +12,8 @@ from ocibuild.layer.entry import File
 
 __all__ = ["content_digest", "read_content"]
 
+_SMALL = 64 * 1024
+
 
 def read_content(file: File, limit: int = -1) -> bytes:
     """A file's bytes, at most `limit` of them.
@@ -22,8 +24,8 @@ def read_content(file: File, limit: int = -1) -> bytes:
     if isinstance(file.content, bytes):
         return file.content if limit < 0 else file.content[:limit]
     try:
-        with open(file.content, "rb") as stream:
-            return stream.read(limit)
+        with open(file.content, "rb", buffering=0) as stream:
+            return stream.read(limit) or b""
     except OSError as error:
         raise SourceError(f"cannot be read: {error.strerror}", where=file.content) from error
 
@@ -32,6 +34,8 @@ def content_digest(file: File) -> str:
     """The SHA-256 of a file's content."""
     if isinstance(file.content, bytes):
         return hashlib.sha256(file.content).hexdigest()
+    if 0 <= file.size <= _SMALL:
+        return hashlib.sha256(read_content(file, _SMALL)).hexdigest()
     try:
         return _digest(file.content, os.stat(file.content).st_mtime_ns)
     except OSError as error:

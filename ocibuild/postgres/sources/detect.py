@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,12 +17,12 @@ from ocibuild.locations import Location, open_artifact, parse_location
 from ocibuild.oci import Platform
 from ocibuild.oci.annotations import DESCRIPTION, URL
 
-from . import archive, deb
 from .base import Package, Source, make_source
-from .image import image_sources, is_archive_of_images
 from .layout import Include, map_install_tree
 from .names import debian_name, major_of_paths, named_package
-from .scratch import Scratch
+
+if TYPE_CHECKING:
+    from .scratch import Scratch
 
 __all__ = ["open_source", "open_sources"]
 
@@ -74,8 +75,17 @@ def open_sources(
     major: int | None = None,
     bitcode: bool = False,
     include: Iterable[str] = (),
+    read: Callable[[Path], list[Entry]] = read_tree,
 ) -> list[Source]:
     """What is at a path, as `open_source`, but of an image every platform.
+
+    Args:
+        path: The folder, file, or location of an image.
+        platform: What a plain tree is for, or which platform of an image is meant.
+        major: The PostgreSQL major version, where nothing tells it.
+        bitcode: Keep LLVM bitcode.
+        include: Globs of paths to take although they are not an extension's by their place.
+        read: Lists a folder, as `read_tree`.
 
     Raises:
         NotFoundError, SourceError: As `open_source`.
@@ -90,9 +100,11 @@ def open_sources(
     wanted = [_include(text) for text in include]
     place = _location(path)
     if place is not None:
+        from .image import image_sources
+
         sources = image_sources(open_artifact(place), where=Path(place.path), platform=given)
     elif os.path.isdir(path):
-        sources = [_open_folder(Path(path), _Wish(given, major, bitcode, wanted))]
+        sources = [_open_folder(Path(path), _Wish(given, major, bitcode, wanted), read)]
     else:
         sources = [_open_file(Path(path), _Wish(given, major, bitcode, wanted))]
     if major is None:
@@ -119,8 +131,11 @@ def _location(path: Path | str) -> Location | None:
         raise NotFoundError("nothing is there", where=text, hint="Run cargo pgrx package first?")
     if os.path.isfile(os.path.join(text, "oci-layout")):
         return Location(transport="oci", path=text)
-    if is_file and is_archive_of_images(Path(text)):
-        return Location(transport="oci-archive", path=text)
+    if is_file:
+        from .image import is_archive_of_images
+
+        if is_archive_of_images(Path(text)):
+            return Location(transport="oci-archive", path=text)
     return None
 
 
@@ -133,8 +148,8 @@ class _Wish(msgspec.Struct, frozen=True):
     include: list[Include]
 
 
-def _open_folder(folder: Path, wish: _Wish) -> Source:
-    entries = read_tree(folder)
+def _open_folder(folder: Path, wish: _Wish, read: Callable[[Path], list[Entry]]) -> Source:
+    entries = read(folder)
     if wish.platform is not None:
         return make_source(folder, "plain", entries, platform=wish.platform)
     package = named_package(folder.resolve().name, is_archive=False)
@@ -143,6 +158,10 @@ def _open_folder(folder: Path, wish: _Wish) -> Source:
 
 
 def _open_file(path: Path, wish: _Wish) -> Source:
+    # Most builds have a folder, and need none of these.
+    from . import archive, deb
+    from .scratch import Scratch
+
     with archive.open_file(path) as stream:
         head = stream.read(_HEAD)
         scratch = Scratch(path, stream.seek(0, 2))
@@ -168,6 +187,8 @@ def _open_file(path: Path, wish: _Wish) -> Source:
 
 
 def _open_deb(path: Path, wish: _Wish) -> Source:
+    from . import deb
+
     found = deb.read_deb(path)
     name, major = debian_name(found.name)
     labels = {URL: found.fields.get("homepage", ""), DESCRIPTION: found.fields.get("description", "")}

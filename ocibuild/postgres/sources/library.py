@@ -84,6 +84,7 @@ def _facts(file: File, data: bytes | mmap.mmap, where: object) -> Library:
 def is_library(file: File) -> bool:
     """Whether a file is a library by its name, or a program of a folder `bin` by its first bytes."""
     folder, _, name = file.path.rpartition("/")
-    if "." in name and _LIBRARY_NAME.search(name):
+    # Most files are told by a look: there may be very many.
+    if (".so" in name or ".d" in name) and _LIBRARY_NAME.search(name):
         return True
-    return folder.rpartition("/")[2] == "bin" and read_content(file, 4) == b"\x7fELF"
+    return folder.endswith("bin") and folder.rpartition("/")[2] == "bin" and read_content(file, 4) == b"\x7fELF"
