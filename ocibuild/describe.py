@@ -13,7 +13,28 @@ from .oci import Descriptor, Digest, ImageConfig, Index, Manifest, Platform, med
 from .store import Artifact
 from .store.graph import read_config, read_document
 
-__all__ = ["Description", "ImageDescription", "LayerDescription", "describe"]
+__all__ = [
+    "AttachedDescription",
+    "Description",
+    "ImageDescription",
+    "LayerDescription",
+    "describe",
+    "describe_attached",
+]
+
+_SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
+_DSSE = "application/vnd.dsse.envelope.v1+json"
+_IN_TOTO = "application/vnd.in-toto+json"
+_BUNDLE = "application/vnd.dev.sigstore.bundle"
+_NOTATION = "application/vnd.cncf.notary.signature"
+_PROVENANCE = "https://slsa.dev/provenance/"
+_SBOMS = {
+    "application/vnd.cyclonedx": "CycloneDX",
+    "application/spdx": "SPDX",
+    "text/spdx": "SPDX",
+    "application/vnd.syft": "Syft",
+}
+"""The names of SBOM formats, by how their media types begin."""
 
 
 class LayerDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +130,80 @@ def _image(artifact: Artifact, root: Descriptor, files: bool) -> ImageDescriptio
         layers.append(LayerDescription(descriptor=layer, diff_id=diff_id, members=found))
     platform = root.platform or config.platform
     return ImageDescription(descriptor=root, platform=platform, manifest=manifest, config=config, layers=tuple(layers))
+
+
+class AttachedDescription(msgspec.Struct, frozen=True, kw_only=True):
+    """A manifest that is attached to an image, to one of its platforms' images, or to what is attached.
+
+    Attributes:
+        descriptor: The manifest.
+        kind: What it is, in words; nothing is verified.
+        subject: The digest of what it is attached to.
+        tag: The tag that says so; empty for a referrer.
+    """
+
+    descriptor: Descriptor
+    kind: str
+    subject: Digest
+    tag: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """The description as `--json` prints it."""
+        fields = {"digest": self.descriptor.digest, "mediaType": self.descriptor.media_type}
+        return {**fields, "size": self.descriptor.size, "kind": self.kind, "subject": self.subject, "tag": self.tag}
+
+
+def describe_attached(artifact: Artifact) -> tuple[AttachedDescription, ...]:
+    """What is attached to an image: signatures, attestations, SBOMs; those of the image first.
+
+    Raises:
+        UsageError: The artifact is in no store.
+        ContentError, NotFoundError: As `copy` with `referrers=True`.
+    """
+    from .store.referrers import find_attached
+
+    return tuple(
+        AttachedDescription(
+            descriptor=item.descriptor, kind=_kind(artifact, item.descriptor), subject=item.subject.digest, tag=item.tag
+        )
+        for item in find_attached(artifact.source, artifact.root)
+    )
+
+
+def _kind(artifact: Artifact, descriptor: Descriptor) -> str:
+    """What an attached manifest says it is: by its artifact type, else by its layers."""
+    document = read_document(artifact.source, descriptor)
+    if not isinstance(document, Manifest):
+        return (document and document.artifact_type) or descriptor.media_type
+    annotations = document.annotations or {}
+    if document.effective_artifact_type.startswith(_BUNDLE):
+        predicate = annotations.get("dev.sigstore.bundle.predicateType")
+        return f"sigstore bundle: {predicate}" if predicate else "sigstore bundle"
+    if document.effective_artifact_type == _NOTATION:
+        return "signature (Notation)"
+    kinds = [_layer_kind(layer, annotations) for layer in document.layers]
+    kind = next(filter(None, kinds), "") or _sbom(document.effective_artifact_type)
+    if not kind:
+        return document.effective_artifact_type
+    count = len([item for item in kinds if item])
+    return kind if count < 2 else f"{count} × {kind}" if len(set(kinds)) == 1 else f"{kind} and {count - 1} more"  # noqa: PLR2004, RUF001
+
+
+def _layer_kind(layer: Descriptor, annotations: dict[str, str]) -> str:
+    if layer.media_type == _SIMPLE_SIGNING:
+        return "signature (cosign, simple signing)"
+    if layer.media_type not in (_DSSE, _IN_TOTO):
+        return _sbom(layer.media_type)
+    own = layer.annotations or {}
+    predicate = own.get("predicateType") or own.get("in-toto.io/predicate-type", "")
+    predicate = predicate or annotations.get("in-toto.io/predicate-type", "")
+    if predicate.startswith(_PROVENANCE):
+        return "provenance (in-toto)" if layer.media_type == _IN_TOTO else "provenance (in-toto, signed)"
+    return f"attestation (in-toto): {predicate}" if predicate else "attestation (in-toto)"
+
+
+def _sbom(media_type: str) -> str:
+    return next((f"SBOM ({name})" for start, name in _SBOMS.items() if media_type.startswith(start)), "")
 
 
 def _image_dict(image: ImageDescription) -> dict[str, Any]:

@@ -18,11 +18,13 @@ from .errors import NotFoundError, UsageError
 from .oci import Digest, Reference
 from .oci.digest import ALGORITHMS
 from .oci.reference import check_tag
-from .store import ArchiveStore, Artifact, LayoutStore, LocalStore
-from .store.docker import DockerArchiveWriter
+from .store import Artifact, LocalStore
+from .store.attached import is_attached_tag
+from .store.entries import entry_name
 
 if TYPE_CHECKING:
     from .registry import Credential, RegistryClient, RegistryStore
+    from .store import DockerArchiveWriter
 
 __all__ = [
     "Location",
@@ -143,9 +145,14 @@ def open_store(location: str | Location, *, registry: RegistryOptions | None = N
         'dist/pg_trickle'
     """
     place = parse_location(location) if isinstance(location, str) else location
+    # Imported where they are used: a command needs one or two of them.
     if place.transport == "oci":
+        from .store import LayoutStore
+
         return LayoutStore(place.path)
     if place.transport == "oci-archive":
+        from .store import ArchiveStore
+
         return ArchiveStore(place.path)
     if place.transport == "docker-archive":
         raise UsageError("a Docker archive", wanted="a store", where=place, hint="It can only be copied to.")
@@ -204,11 +211,13 @@ def open_artifact(location: str | Location, *, registry: RegistryOptions | None 
         return Artifact(store.resolve(str(reference.digest or reference.tag or "latest")), store)
     if place.name:
         return Artifact(store.resolve(place.name), store)
-    tags = store.tags()
+    # Signatures and what else is attached by a tag are no images of their own.
+    tags = {name: descriptor for name, descriptor in store.tags().items() if not is_attached_tag(name)}
     roots = list({descriptor.digest: descriptor for descriptor in tags.values()}.values())
-    if not roots and isinstance(store, LayoutStore | ArchiveStore):
+    if not roots and hasattr(store, "index"):
         # What other tools leave without a tag; a referrer is no image of its own.
-        roots = [item.bare for item in store.index().manifests if item.artifact_type is None]
+        untagged = [item for item in store.index().manifests if not is_attached_tag(entry_name(item))]
+        roots = [item.bare for item in untagged if item.artifact_type is None]
     if len(roots) == 1:
         return Artifact(roots[0], store)
     if not roots:
@@ -220,6 +229,8 @@ def open_artifact(location: str | Location, *, registry: RegistryOptions | None 
 
 def docker_archive(location: Location) -> DockerArchiveWriter:
     """The writer of a `docker-archive:` location."""
+    from .store import DockerArchiveWriter
+
     return DockerArchiveWriter(Path(location.path), name=location.name)
 
 

@@ -27,7 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("destination", metavar="DST", help="where to, or docker-archive:FILE[:NAME:TAG]")
     parser.add_argument("--platform", metavar="P", help="only this platform's image")
-    parser.add_argument("--referrers", action="store_true", help="also what is attached to it")
+    parser.add_argument(
+        "--referrers", action="store_true", help="also what is attached to it: signatures, SBOMs, attestations"
+    )
     add_registry_options(parser)
 
 

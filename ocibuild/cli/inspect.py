@@ -7,14 +7,19 @@ ocibuild inspect oci-archive:pg_trickle.tar:0.2.0 --json
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from ocibuild.cli.access import add_registry_options, registry_options
-from ocibuild.cli.render import Node, Style, human_size, print_json, printable, show_tree, table
-from ocibuild.describe import Description, ImageDescription, describe
+from ocibuild.cli.render import Node, Style, human_size, message, print_json, printable, show_tree, table
+from ocibuild.describe import AttachedDescription, Description, ImageDescription, describe, describe_attached
+from ocibuild.errors import OcibuildError
 from ocibuild.layer.read import Member
 from ocibuild.locations import open_artifact
 from ocibuild.oci.media_types import INDEXES
-from ocibuild.store import RemoteStore
+from ocibuild.store import Artifact, RemoteStore
+
+_DEPTH = 20
+"""How deep a tree of what is attached goes; what is attached below begins anew."""
 
 _MARKS = {"directory": "d", "file": "-", "symlink": "l", "hardlink": "h"}
 
@@ -35,11 +40,44 @@ def run(options: argparse.Namespace) -> int:
     is_remote = isinstance(artifact.source, RemoteStore)
     all_tags = artifact.source.tags() if hasattr(artifact.source, "tags") and not is_remote else {}
     tags = [name for name, descriptor in all_tags.items() if descriptor.digest == artifact.digest]
+    attached = _attached(artifact)
     if options.json:
-        print_json({**found.to_dict(), "tags": tags})
+        told = [item.to_dict() for item in attached] if attached is not None else None
+        print_json({**found.to_dict(), "tags": tags, "attached": told})
     else:
-        print("\n".join(show_tree(_tree(found, tags, Style(no_color=options.no_color)))))
+        style = Style(no_color=options.no_color)
+        tree = _tree(found, tags, style)
+        _add_attached(tree, found, attached or (), style)
+        print("\n".join(show_tree(tree)))
     return 0
+
+
+def _attached(artifact: Artifact) -> tuple[AttachedDescription, ...] | None:
+    """What is attached; None where that cannot be told, which does not hide the image."""
+    if not hasattr(artifact.source, "referrers"):
+        return ()
+    try:
+        return describe_attached(artifact)
+    except OcibuildError as error:
+        message(f"what is attached to the image cannot be told: {printable(str(error))}")
+        return None
+
+
+def _add_attached(root: Node, found: Description, attached: Sequence[AttachedDescription], style: Style) -> None:
+    """Each below what it is attached to; what is attached to a platform's image below the platform's name."""
+    if not attached:
+        return
+    top = root.add("attached")
+    nodes, depths = {found.root.digest: top}, {found.root.digest: 0}
+    platforms = {image.descriptor.digest: _platform(image) for image in found.images}
+    for item in attached:  # what is about comes first
+        about = item.subject
+        if about not in nodes or depths[about] > _DEPTH:
+            nodes[about], depths[about] = top.add(f"to {platforms.get(about) or style(about, 'cyan')}"), 0
+        tag = f"  {style('tag', 'dim')} .{item.tag.rpartition('.')[2]}" if item.tag else ""
+        node = nodes[about].add(f"{printable(item.kind)}  {style(item.descriptor.digest, 'cyan')}{tag}")
+        nodes.setdefault(item.descriptor.digest, node)
+        depths.setdefault(item.descriptor.digest, depths[about] + 1)
 
 
 def _tree(found: Description, tags: list[str], style: Style) -> Node:
@@ -61,10 +99,6 @@ def _tree(found: Description, tags: list[str], style: Style) -> Node:
             _add_image(node, image, style, found.annotations)
     else:
         _add_image(root, found.images[0], style, {})
-    if found.referrers:
-        referrers = root.add("referrers")
-        for item in found.referrers:
-            referrers.add(f"{printable(item.artifact_type or item.media_type)} {style(item.digest, 'cyan')}")
     return root
 
 

@@ -7,26 +7,16 @@ from typing import TYPE_CHECKING
 from ocibuild.errors import DocumentError, RegistryError
 from ocibuild.oci import Descriptor, Digest, Index, media_types
 from ocibuild.oci.canonical import decode, encode
+from ocibuild.store.attached import attached_tag
 
 if TYPE_CHECKING:
     from .store import RegistryStore
 
-__all__ = ["add_to_fallback", "fallback_tag", "read_referrers"]
+__all__ = ["add_to_fallback", "read_referrers"]
 
 _PAGES = 100
 _TRIES = 5
 _PRECONDITION_FAILED = 412
-
-
-def fallback_tag(digest: Digest) -> str:
-    """The tag of the index that lists a manifest's referrers ("Referrers Tag Schema").
-
-    Example:
-        >>> fallback_tag(Digest.of(b""))[:20]
-        'sha256-e3b0c44298fc1'
-    """
-    algorithm, _, encoded = str(digest).partition(":")
-    return f"{algorithm[:32]}-{encoded[:64]}"
 
 
 def read_referrers(store: RegistryStore, subject: Descriptor) -> list[Descriptor]:
@@ -65,7 +55,7 @@ def add_to_fallback(store: RegistryStore, subject: Descriptor, referrer: Descrip
             continue
         if referrer.digest in _fallback(store, subject)[0]:
             return
-    raise RegistryError("the list of referrers changes all the time", where=f"{store}:{fallback_tag(subject.digest)}")
+    raise RegistryError("the list of referrers changes all the time", where=f"{store}:{attached_tag(subject.digest)}")
 
 
 def _fallback(store: RegistryStore, subject: Descriptor) -> tuple[dict[Digest, Descriptor], str]:
@@ -81,7 +71,7 @@ def _fallback(store: RegistryStore, subject: Descriptor) -> tuple[dict[Digest, D
         raise DocumentError(
             f"a document of type {media_type}",
             wanted="an index of referrers",
-            where=f"{store}:{fallback_tag(subject.digest)}",
+            where=f"{store}:{attached_tag(subject.digest)}",
         )
     index = decode(answer.content, Index, where=str(store))
     return {item.digest: item for item in index.manifests}, answer.headers.get("ETag", "")

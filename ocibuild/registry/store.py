@@ -16,17 +16,19 @@ from typing import BinaryIO, Self
 from urllib.parse import quote
 
 from ocibuild.errors import DigestMismatchError, DocumentError, NotFoundError, RegistryError, UsageError
+from ocibuild.layer.compress import Data
 from ocibuild.layer.stream import drain
 from ocibuild.oci import Descriptor, Digest, Reference
 from ocibuild.oci.canonical import DOCUMENT_LIMIT
 from ocibuild.oci.reference import check_tag
+from ocibuild.store.attached import attached_tag
 from ocibuild.store.graph import DOCUMENTS, referrer_of
 from ocibuild.store.verify import verifying
 
 from .client import Answer, RegistryClient
 from .download import BlobReader
 from .early import EarlyAnswer
-from .referrers import add_to_fallback, fallback_tag, read_referrers
+from .referrers import add_to_fallback, read_referrers
 from .upload import Upload
 
 __all__ = ["RegistryStore"]
@@ -293,13 +295,13 @@ class RegistryStore:
         """Write the fallback index of a subject."""
         headers = {"Content-Type": media_type, **condition}
         return self._send(
-            "PUT", f"manifests/{fallback_tag(subject.digest)}", "pull,push", body=raw, headers=headers, accept=(412,)
+            "PUT", f"manifests/{attached_tag(subject.digest)}", "pull,push", body=raw, headers=headers, accept=(412,)
         )
 
     def get_fallback(self, subject: Descriptor) -> Answer | None:
         """The answer with the fallback index of a subject; None when there is none."""
         try:
-            return self._send("GET", f"manifests/{fallback_tag(subject.digest)}", "pull", headers=_ACCEPTED)
+            return self._send("GET", f"manifests/{attached_tag(subject.digest)}", "pull", headers=_ACCEPTED)
         except NotFoundError:
             return None
 
@@ -316,7 +318,7 @@ class _Writer:
         self._hasher = hashlib.sha256()
         self._size = 0
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: Data) -> int:
         """Append bytes."""
         self._hasher.update(data)
         self._size += len(data)

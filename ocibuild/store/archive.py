@@ -56,6 +56,9 @@ class ArchiveStore:
         ['1.0']
     """
 
+    is_carried = True
+    """What was carried here may have suffered: `copy` to a registry reads all of it before it sends any."""
+
     def __init__(self, path: Path | str, *, name: str | None = None) -> None:
         with store_errors(path):
             # A link stays one: what it points to is read and replaced.

@@ -17,6 +17,8 @@ from .files import open_regular, store_errors
 
 __all__ = ["ArchiveFile", "file_state"]
 
+_AGAIN = "It may have been cut off: copy it here again from where it came from."
+
 State = tuple[int, int, int, int]
 
 
@@ -42,7 +44,9 @@ class ArchiveFile:
             self.members = self._scan()
         for name in ("oci-layout", "index.json"):
             if name not in self.members:
-                raise LayoutError(f"a tar archive without {name}", wanted="an OCI archive", where=path)
+                # They come last, and are the first to be lost.
+                hint = _AGAIN if any(item.startswith("blobs/") for item in self.members) else ""
+                raise LayoutError(f"a tar archive without {name}", wanted="an OCI archive", where=path, hint=hint)
 
     @classmethod
     def open(cls, path: Path) -> Self | None:
@@ -86,6 +90,8 @@ class ArchiveFile:
                     if name in found:
                         raise LayoutError(f"{name} twice in an archive", where=self.path)
                     found[name] = (whole.tell(), member.size)
+                    if sum(found[name]) > self.state[2]:
+                        raise LayoutError(f"an archive that ends within {name}", where=self.path, hint=_AGAIN)
         except LayerError as error:
             hint = "It is compressed: unpack it first." if self.read_at(0, 2) == b"\x1f\x8b" else ""
             raise LayoutError(

@@ -6,6 +6,7 @@ blob that is present changes nothing; pushing a manifest with a `subject` makes 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self, runtime_checkable
@@ -81,6 +82,9 @@ class RemoteStore(Store, Protocol):
     @property
     def transfers(self) -> int:
         """How many blobs `copy` moves at a time."""
+
+    def find(self, names: Iterable[str], /) -> dict[str, Digest]:
+        """What tags and digests name, as far as they are there, asked for together."""
 
     def push_as(self, descriptor: Descriptor, content: BinaryIO, name: str, /) -> None:
         """Keep a manifest or index and name it, in one step."""

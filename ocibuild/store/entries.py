@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from ocibuild.errors import ContentError, NotFoundError
+from collections.abc import Iterator
+
+from ocibuild.errors import ContentError, DocumentError, NotFoundError
 from ocibuild.oci import Descriptor, Digest, Index, media_types
 from ocibuild.oci.annotations import REF_NAME
 from ocibuild.oci.canonical import decode
 
+from .attached import is_attached_tag
 from .base import Fetcher
-from .graph import DOCUMENTS, read_blob, referrer_of
+from .graph import DOCUMENTS, read_blob, read_document, referrer_of
 
-__all__ = ["add_entry", "document_descriptor", "entry_name", "referrers_in", "resolve_in", "tags_in"]
+__all__ = [
+    "add_entry",
+    "document_descriptor",
+    "entry_name",
+    "links_in",
+    "referrers_in",
+    "resolve_in",
+    "tags_in",
+]
 
 
 def entry_name(entry: Descriptor) -> str:
@@ -57,15 +68,54 @@ def referrers_in(
 ) -> list[Descriptor]:
     """The entries whose `subject` is the given manifest, as they are listed for it, sorted by digest."""
     found: dict[Digest, Descriptor] = {}
-    for item in index.manifests:
-        if item.media_type in DOCUMENTS and item.digest not in found:
-            try:
-                link = referrer_of(read_blob(source, item), item)
-            except (NotFoundError, ContentError):
-                continue  # another image's damage is not this one's
-            if link and link[0].digest == descriptor.digest and artifact_type in (None, link[1].artifact_type):
-                found[item.digest] = link[1]
+    for item in _listed(source, index, is_strict=False):
+        try:
+            link = referrer_of(read_blob(source, item), item)
+        except (NotFoundError, ContentError):
+            continue  # another image's damage is not this one's
+        if link and link[0].digest == descriptor.digest and artifact_type in (None, link[1].artifact_type):
+            found[item.digest] = link[1]
     return [found[digest] for digest in sorted(found)]
+
+
+def links_in(source: Fetcher, index: Index) -> dict[Digest, list[Descriptor]]:
+    """The referrers of every manifest, as `referrers_in` gives them; none is passed over because it cannot be read.
+
+    Raises:
+        NotFoundError, ContentError: An entry is missing, damaged, or of an unknown type: it might be a referrer.
+    """
+    found: dict[Digest, list[Descriptor]] = {}
+    for item in sorted(_listed(source, index, is_strict=True), key=lambda item: item.digest):
+        if link := referrer_of(read_blob(source, item), item):
+            found.setdefault(link[0].digest, []).append(link[1])
+    return found
+
+
+def _listed(source: Fetcher, index: Index, *, is_strict: bool) -> Iterator[Descriptor]:
+    """The manifests that may be referrers, each once: the entries, and what the indexes list that stand for the API."""
+    seen: set[Digest] = set()
+    todo = list(index.manifests)
+    lists = [item for item in todo if item.media_type in media_types.INDEXES and _is_fallback(entry_name(item))]
+    for item in lists:
+        try:
+            document = read_document(source, item)
+        except (NotFoundError, ContentError):
+            if is_strict:
+                raise
+            continue
+        todo += document.manifests if isinstance(document, Index) else ()
+    for item in todo:
+        if item.digest in seen:
+            continue
+        seen.add(item.digest)
+        if item.media_type in DOCUMENTS:
+            yield item
+        elif is_strict:
+            raise DocumentError(f"a manifest of unknown type {item.media_type}", where=item.digest)
+
+
+def _is_fallback(tag: str) -> bool:
+    return is_attached_tag(tag) and "." not in tag
 
 
 def add_entry(index: Index, entry: Descriptor) -> Index:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Sequence
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import msgspec
 
-from ocibuild.errors import ContentError, UsageError
-from ocibuild.layer.stream import PullStream
+from ocibuild.errors import DocumentError
+from ocibuild.layer.stream import PullStream, drain
 from ocibuild.oci import Descriptor, Digest, Platform
 from ocibuild.oci.media_types import INDEXES, MANIFESTS
 from ocibuild.oci.reference import check_tag
 
 from .base import Artifact, Fetcher, RemoteStore, Store
-from .graph import DOCUMENTS, GRAPH_LIMIT, find_platform, walk
+from .graph import DOCUMENTS, find_platform, walk
+
+if TYPE_CHECKING:
+    from .merge import Merged
 
 __all__ = ["copy"]
 
@@ -40,14 +43,17 @@ def copy(
 
     Blobs that are there already are not sent; digests never change; blobs come first, then manifests, then the root and
     its tags, so that nobody sees half an image. To and from a registry several blobs go at a time, and the manifests of
-    an image that a registry has are not looked into.
+    an image that a registry has are not looked into. From an archive to a registry all that is to be sent is read and
+    verified first: what was carried may have suffered.
 
     Args:
         artifact: What to copy.
         store: Where to.
         tags: Names to give it there, in this order.
         platform: Copy only this platform's image out of an index.
-        referrers: Also copy what is attached: every manifest whose `subject` is one of those copied.
+        referrers: Also copy what is attached: every manifest whose `subject` is one of those copied, and the images of
+            signatures, attestations and SBOMs that cosign names after one. Signatures that the store has already under
+            such a tag stay.
         on_progress: Called with a blob's descriptor and the number of its bytes that were just handled, from several
             threads; the number is negative when a transfer begins again.
         on_done: Called with each blob's descriptor once it is there, from several threads.
@@ -59,6 +65,7 @@ def copy(
     Raises:
         NotFoundError: The artifact, a blob of it, or the platform is not there.
         DigestMismatchError: A blob is damaged; nothing is tagged.
+        ContentError: More is attached than to any honest image, or it cannot be followed; nothing is written.
         StoreError, RegistryError: The store cannot be written.
 
     Example:
@@ -70,12 +77,19 @@ def copy(
     names = [check_tag(tag) for tag in tags]
     if platform is not None:
         artifact = find_platform(artifact, platform)
+    if names and artifact.root.media_type not in DOCUMENTS:
+        raise DocumentError(f"{artifact.root.media_type}", wanted="an image or an index", where=artifact.digest)
     transfer = _Transfer(artifact.source, store, on_progress or _untold, on_done or _untold)
     # A registry takes a manifest and its tag in one request.
     held_back = artifact.root if transfer.is_remote and names and not referrers else None
-    copied = transfer.run([artifact.root], held_back=held_back)
-    if referrers:
-        _copy_referrers(transfer, copied)
+    attached = _plan(transfer, artifact.root) if referrers else None
+    there = transfer.there([artifact.root])
+    if transfer.is_remote and getattr(artifact.source, "is_carried", False):
+        roots = [artifact.root, *(attached.roots if attached is not None else ())]
+        _verify(artifact.source, [root for root in roots if root.digest not in there])
+    transfer.run([artifact.root], there, held_back=held_back)
+    if attached is not None:
+        attached.run(transfer)
     for name in names:
         if isinstance(store, RemoteStore):
             with artifact.source.fetch(artifact.root) as content:
@@ -87,6 +101,15 @@ def copy(
         if on_tag is not None:
             on_tag(name)
     return Artifact(artifact.root, store)
+
+
+def _verify(source: Fetcher, roots: Iterable[Descriptor]) -> None:
+    """Read all that some roots reach, so that damage is found before anything is written."""
+    reached = {item.digest: item for root in roots for item in walk(source, root)}
+    for item in reached.values():
+        if item.media_type not in DOCUMENTS:  # those the walk has read
+            with source.fetch(item) as stream:
+                drain(stream)
 
 
 class _Transfer(msgspec.Struct, frozen=True):
@@ -101,11 +124,13 @@ class _Transfer(msgspec.Struct, frozen=True):
     def is_remote(self) -> bool:
         return isinstance(self.store, RemoteStore)
 
-    def run(self, roots: Sequence[Descriptor], *, held_back: Descriptor | None = None) -> list[Descriptor]:
-        """Copy what the roots reach, but for what is held back; the manifests and indexes of it."""
-        # A registry has what its manifests name; a folder may have lost it.
-        there = [root for root in roots if self.is_remote and self.store.exists(root)]
-        known = {item.digest for root in there for item in walk(self.source, root)}
+    def there(self, roots: Iterable[Descriptor]) -> set[Digest]:
+        """The roots that need not be looked into: a registry has what its manifests name; a folder may have lost it."""
+        return {root.digest for root in roots if self.is_remote and self.store.exists(root)}
+
+    def run(self, roots: Sequence[Descriptor], there: set[Digest], *, held_back: Descriptor | None = None) -> None:
+        """Copy what the roots reach, but for what is held back and what the roots reach that are there."""
+        known = {item.digest for root in roots if root.digest in there for item in walk(self.source, root)}
         reached = list({item.digest: item for root in roots for item in walk(self.source, root)}.values())
         missing = [item for item in reached if item.digest not in known]
         for item in reached:
@@ -118,7 +143,6 @@ class _Transfer(msgspec.Struct, frozen=True):
         for item in missing:  # an index comes behind what it names
             if item.media_type in INDEXES and item != held_back:
                 self.move_document(item)
-        return [item for item in reached if item.media_type in DOCUMENTS]
 
     def _move_all(self, items: Sequence[Descriptor], move: Done) -> None:
         """Several at a time where the stores gain by it, the largest first. The first failure ends what has not begun."""
@@ -164,29 +188,65 @@ class _Transfer(msgspec.Struct, frozen=True):
         self.done(descriptor)
 
 
+class _Attached(msgspec.Struct, frozen=True):
+    """What is to be copied besides an image.
+
+    Attributes:
+        roots: Manifests to copy, in this order.
+        there: Those of them that the destination has.
+        tags: The tags that are to name one of them.
+        merged: Images of signatures that are to be written in place of what a tag names.
+    """
+
+    roots: tuple[Descriptor, ...]
+    there: set[Digest]
+    tags: dict[str, Descriptor]
+    merged: dict[str, Merged]
+
+    def run(self, transfer: _Transfer) -> None:
+        """Copy: referrers one by one, as two at a time could lose each other from the list that stands for the API."""
+        for root in self.roots:
+            transfer.run([root], self.there)
+        for tag, image in self.merged.items():
+            image.write(transfer.source, transfer.store, tag)
+        for tag, root in self.tags.items():
+            transfer.store.tag(root, tag)
+
+
+def _plan(transfer: _Transfer, root: Descriptor) -> _Attached:
+    """What is attached to an image, and what of it the destination lacks. Nothing is written yet."""
+    from .merge import Merged, merge
+    from .referrers import find_attached, named
+
+    store = transfer.store
+    found = find_attached(transfer.source, root)
+    referrers = {item.descriptor.digest: item for item in found if not item.tag}
+    there = transfer.there(item.descriptor for item in referrers.values())
+    if there:
+        # A registry may have a manifest and not list it: what wrote it was killed in between.
+        subjects = {item.subject.digest: item.subject for item in referrers.values() if item.descriptor.digest in there}
+        there &= {item.digest for subject in subjects.values() for item in store.referrers(subject)}
+    wanted = {item.tag: item.descriptor for item in found if item.tag}
+    kept, merged = set[str](), dict[str, Merged]()
+    for tag, theirs in named(store, wanted).items():
+        ours = wanted[tag]
+        if ours.digest == theirs.digest:
+            there |= transfer.there([ours])
+            kept.add(tag)
+            continue
+        # An SBOM is one document, and moves as any tag does; signatures that are only there stay.
+        whole = ours if tag.endswith(".sbom") else merge(transfer.source, ours, store, theirs)
+        if isinstance(whole, Merged):
+            merged[tag] = whole
+        elif whole.digest != ours.digest:
+            del wanted[tag]
+    roots = [item.descriptor for item in found if not item.tag or (item.tag in wanted and item.tag not in merged)]
+    tags = {tag: ours for tag, ours in wanted.items() if tag not in kept and tag not in merged}
+    return _Attached(tuple(roots), there, tags, merged)
+
+
 def _untold(*_: object) -> None:
     """Nobody wants to know."""
-
-
-def _copy_referrers(transfer: _Transfer, subjects: Sequence[Descriptor]) -> None:
-    source = transfer.source
-    if not hasattr(source, "referrers"):
-        raise UsageError("a source that knows no referrers", wanted="an image in a store")
-    copied: set[Digest] = {subject.digest for subject in subjects}
-    asked: set[Digest] = set()
-    todo = list(subjects)
-    while todo:
-        subject = todo.pop()
-        if subject.digest in asked:
-            continue
-        asked.add(subject.digest)
-        for referrer in source.referrers(subject):
-            if referrer.digest in copied:
-                continue
-            if len(copied) > GRAPH_LIMIT:
-                raise ContentError(f"more than {GRAPH_LIMIT} referrers")
-            copied.add(referrer.digest)
-            todo += transfer.run([referrer])
 
 
 class _Counted(PullStream):

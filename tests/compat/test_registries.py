@@ -23,8 +23,8 @@ from ocibuild.contents import read_image
 from ocibuild.locations import open_registry
 from ocibuild.oci import Descriptor, Digest, Reference, media_types
 from ocibuild.registry import RegistryStore
-from ocibuild.registry.referrers import fallback_tag
 from ocibuild.store import find_platform
+from ocibuild.store.attached import attached_tag
 from ocibuild.store.graph import read_blob
 from tests.conftest import Result
 from tests.contract.test_store import signature
@@ -306,7 +306,7 @@ def test_oras_discovers_what_we_attach(place: Place, pushed: Artifact, name: str
     assert [item["digest"] for item in discovered(place, f"{name}@{image.digest}", *options)] == [other.digest]
     assert discovered(place, f"{name}:0.2.0", "--artifact-type", "application/other", *options) == []
     # By the tag, and as an index that any client can read.
-    listed = json.loads(crane("manifest", f"{name}:{fallback_tag(pushed.digest)}", cwd=tmp_path))
+    listed = json.loads(crane("manifest", f"{name}:{attached_tag(pushed.digest)}", cwd=tmp_path))
     assert listed["mediaType"] == media_types.IMAGE_INDEX
     assert [item["digest"] for item in listed["manifests"]] == [first.digest]
 

@@ -40,8 +40,8 @@ from ocibuild.locations import open_artifact
 from ocibuild.oci import Descriptor, Index, Platform, Reference, media_types
 from ocibuild.oci.canonical import encode
 from ocibuild.registry import RegistryClient, RegistryStore
-from ocibuild.registry.referrers import fallback_tag
 from ocibuild.store import single_image
+from ocibuild.store.attached import attached_tag
 from ocibuild.unpack import unpack
 from tests.conftest import Result
 from tests.real.test_ghcr import INNER, credential, image, lead, secure, store
@@ -241,7 +241,7 @@ def test_ghsa_298f_872v_2rcx_cyclic_referrers(upstream: str, name: str) -> None:
             copy(two, target, tags=["2"])
         for subject, referrer in ((one, two), (two, one), (one, one)):
             index = Index(media_type=media_types.IMAGE_INDEX, manifests=(two.root, one.root, referrer.root))
-            put(upstream, name, fallback_tag(subject.digest), encode(index), media_types.IMAGE_INDEX)
+            put(upstream, name, attached_tag(subject.digest), encode(index), media_types.IMAGE_INDEX)
         into = MemoryStore()
         with store(site, name) as source:
             copied = copy(Artifact(source.resolve("1"), source), into, tags=["1"], referrers=True)

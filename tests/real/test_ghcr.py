@@ -23,8 +23,8 @@ from ocibuild.layer import File, build_layer
 from ocibuild.oci import Descriptor, Manifest, Reference, media_types
 from ocibuild.oci.canonical import encode
 from ocibuild.registry import Credential, RegistryClient, RegistryStore
-from ocibuild.registry.referrers import fallback_tag
 from ocibuild.store import walk
+from ocibuild.store.attached import attached_tag
 from ocibuild.store.graph import read_blob
 from tests.conftest import Result
 from tests.support.certificates import Certificates, make_certificates
@@ -740,13 +740,13 @@ def push_signatures(target: RegistryStore, subject: Descriptor, count: int) -> l
     return [descriptor for descriptor, _ in made]
 
 
-def test_referrers_by_the_fallback_tag(upstream: object, name: str) -> None:
+def test_referrers_by_the_attached_tag(upstream: object, name: str) -> None:
     artifact = image()
     with ghcr(upstream) as site, store(site, name) as target:
         copy(artifact, target, tags=["1"])
         made = push_signatures(target, artifact.root, 3)
         accept = {"Accept": media_types.IMAGE_INDEX}
-        status, headers, raw = ask(site, "GET", f"/v2/{name}/manifests/{fallback_tag(artifact.digest)}", headers=accept)
+        status, headers, raw = ask(site, "GET", f"/v2/{name}/manifests/{attached_tag(artifact.digest)}", headers=accept)
         listed = json.loads(raw)
         assert (status, headers["Content-Type"], listed["mediaType"]) == (200, *[media_types.IMAGE_INDEX] * 2)
         assert [item["digest"] for item in listed["manifests"]] == [item.digest for item in made]
@@ -770,7 +770,7 @@ def test_referrers_by_the_api(upstream: object, name: str) -> None:
         copy(artifact, target, tags=["1"])
         made = push_signatures(target, artifact.root, 5)
         assert [item.digest for item in target.referrers(artifact.root)] == [item.digest for item in made]
-        assert site.named(name, fallback_tag(artifact.digest)) is None
+        assert site.named(name, attached_tag(artifact.digest)) is None
         for fault in (Fault("referrers_loop"), Fault("foreign_link", path="/referrers/")):
             site.plan.add(fault)
             with pytest.raises(RegistryError):
@@ -782,7 +782,7 @@ def test_referrers_by_the_api(upstream: object, name: str) -> None:
 def test_a_fallback_tag_that_names_the_subject_itself(upstream: object, name: str) -> None:
     artifact = image()
     with ghcr(upstream) as site, store(site, name) as target:
-        copy(artifact, target, tags=["1", fallback_tag(artifact.digest)])
+        copy(artifact, target, tags=["1", attached_tag(artifact.digest)])
         assert target.referrers(artifact.root) == []
         made = push_signatures(target, artifact.root, 1)
         assert [item.digest for item in target.referrers(artifact.root)] == [item.digest for item in made]
