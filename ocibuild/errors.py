@@ -20,7 +20,10 @@ OcibuildError                1   root; never raised itself
 │   └── LayoutError          7   a folder or file that is not an OCI layout
 ├── RegistryError            8   a registry that refuses, answers nonsense, or does not answer
 │   └── AuthError            9   credentials that are missing, refused, or cannot be read
-└── CodecError              10   an installed codec that does not write the bytes of the format
+├── CodecError              10   an installed codec that does not write the bytes of the format
+├── SignatureError          11   no signature that the key could have made
+│   └── WrongSignatureError 12   signatures, and none of them vouches for this image
+└── PolicyError             13   an image that is not what a policy asks for
 ```
 """
 
@@ -42,10 +45,13 @@ __all__ = [
     "LayoutError",
     "NotFoundError",
     "OcibuildError",
+    "PolicyError",
     "RegistryError",
+    "SignatureError",
     "SourceError",
     "StoreError",
     "UsageError",
+    "WrongSignatureError",
 ]
 
 
@@ -201,3 +207,29 @@ class CodecError(OcibuildError):
     """An installed codec that does not write the bytes of the format."""
 
     exit_code = 10
+
+
+class SignatureError(OcibuildError):
+    """No signature that the key could have made."""
+
+    exit_code = 11
+
+
+class WrongSignatureError(SignatureError):
+    """Signatures are there, and none of them vouches for this image; `reasons` holds a line for each."""
+
+    exit_code = 12
+
+    def __init__(self, found: str, *, reasons: tuple[str, ...] = (), **parts: Any) -> None:
+        super().__init__(found, **parts)
+        self.reasons = reasons
+
+
+class PolicyError(OcibuildError):
+    """An image that is not what a policy asks for; `reasons` holds a line for each rule that is not met."""
+
+    exit_code = 13
+
+    def __init__(self, found: str, *, reasons: tuple[str, ...] = (), **parts: Any) -> None:
+        super().__init__(found, **parts)
+        self.reasons = reasons

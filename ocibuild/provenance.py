@@ -16,12 +16,14 @@ from typing import Any
 import msgspec
 
 from ocibuild.errors import DocumentError, NotFoundError, SourceError
+from ocibuild.intoto import PAYLOAD_TYPE, SLSA_PROVENANCE, Subject, statement
 from ocibuild.layer.format import CODECS
 from ocibuild.oci import Descriptor, Digest, Manifest, media_types
 from ocibuild.oci.canonical import encode
 from ocibuild.store import Artifact, LocalStore
 from ocibuild.store.graph import push_blob, read_blob, read_document
 from ocibuild.version import FORMAT
+from ocibuild.workflow import Workflow
 
 __all__ = [
     "BUILD_TYPE",
@@ -36,11 +38,9 @@ __all__ = [
     "installed_codecs",
 ]
 
-PREDICATE_TYPE = "https://slsa.dev/provenance/v1"
+PREDICATE_TYPE = SLSA_PROVENANCE
 BUILD_TYPE = "https://github.com/ocibuild/ocibuild/blob/main/docs/reference/provenance.md"
 _BUILDER = "https://github.com/ocibuild/ocibuild"
-_STATEMENT = "https://in-toto.io/Statement/v1"
-_IN_TOTO = "application/vnd.in-toto+json"
 _EMPTY = b"{}"
 _REFERRERS_LIMIT = 100
 _BYTES_LIMIT = 32 * 1024 * 1024
@@ -58,14 +58,12 @@ def installed_codecs() -> dict[str, str]:
     return {compression.value: f"{codec.package} {codec.version}" for compression, codec in CODECS.items()}
 
 
-class _Subject(msgspec.Struct):
-    digest: dict[str, str] = {}
-
-
 class _Statement(msgspec.Struct):
+    """A statement, read with less care than one that is signed: of ours what is damaged is an error, not a stranger's."""
+
     predicate_type: str = msgspec.field(name="predicateType")
     predicate: dict[str, Any]
-    subject: tuple[_Subject, ...] = ()
+    subject: tuple[Subject, ...] = ()
 
 
 class Provenance(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +75,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
         parameters: The settings of the build, as `ocibuild rebuild` takes them up again.
         sources: The inputs.
         version: The version of ocibuild.
+        workflow: Who ran the build, where a workflow did.
     """
 
     format: int = FORMAT
@@ -84,24 +83,26 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     parameters: dict[str, Any]
     sources: tuple[Resource, ...] = ()
     version: str
+    workflow: Workflow | None = None
 
     def statement(self, subject: Descriptor) -> bytes:
         """The statement about an image, in canonical JSON."""
-        return encode(
+        told, used = dict(self.parameters), list[object](self.sources)
+        if self.workflow is not None:
+            told["workflow"] = self.workflow.parameter()
+            used.append(self.workflow.dependency())
+        return statement(
+            subject,
+            PREDICATE_TYPE,
             {
-                "_type": _STATEMENT,
-                "subject": [{"digest": {subject.digest.algorithm: subject.digest.encoded}}],
-                "predicateType": PREDICATE_TYPE,
-                "predicate": {
-                    "buildDefinition": {
-                        "buildType": BUILD_TYPE,
-                        "externalParameters": self.parameters,
-                        "internalParameters": {"format": self.format, "codecs": self.codecs},
-                        "resolvedDependencies": list(self.sources),
-                    },
-                    "runDetails": {"builder": {"id": _BUILDER, "version": {"ocibuild": self.version}}},
+                "buildDefinition": {
+                    "buildType": BUILD_TYPE,
+                    "externalParameters": told,
+                    "internalParameters": {"format": self.format, "codecs": self.codecs},
+                    "resolvedDependencies": used,
                 },
-            }
+                "runDetails": {"builder": {"id": _BUILDER, "version": {"ocibuild": self.version}}},
+            },
         )
 
 
@@ -119,12 +120,11 @@ def attach_provenance(image: Artifact, store: LocalStore, provenance: Provenance
     Raises:
         StoreError: The store cannot be written.
     """
-    statement = provenance.statement(image.root)
     manifest = Manifest(
         media_type=media_types.IMAGE_MANIFEST,
-        artifact_type=_IN_TOTO,
+        artifact_type=PAYLOAD_TYPE,
         config=push_blob(store, _EMPTY, media_types.EMPTY),
-        layers=(push_blob(store, statement, _IN_TOTO),),
+        layers=(push_blob(store, provenance.statement(image.root), PAYLOAD_TYPE),),
         subject=image.root.bare,
         annotations={"in-toto.io/predicate-type": PREDICATE_TYPE},
     )
@@ -143,10 +143,10 @@ def find_provenance(image: Artifact) -> Provenance | None:
     if referrers is None:
         return None
     left = _BYTES_LIMIT
-    for item in referrers(image.root, artifact_type=_IN_TOTO)[:_REFERRERS_LIMIT]:
+    for item in referrers(image.root, artifact_type=PAYLOAD_TYPE)[:_REFERRERS_LIMIT]:
         manifest = read_document(image.source, item)
         layer = manifest.layers[0] if isinstance(manifest, Manifest) and manifest.layers else None
-        if layer is None or layer.media_type != _IN_TOTO:
+        if layer is None or layer.media_type != PAYLOAD_TYPE:
             continue
         left -= layer.size
         if left < 0:
@@ -172,17 +172,23 @@ def _read(raw: bytes, digest: Digest) -> Provenance | None:
     if all(item.digest.get(digest.algorithm) != digest.encoded for item in plain.subject):
         return None
     try:
+        told, used = dict(definition["externalParameters"]), definition.get("resolvedDependencies", [])
+        workflow = told.pop("workflow", None)
+        if workflow is not None:
+            *used, source = used
+            workflow = {**workflow, "commit": source["digest"]["gitCommit"]}
         return msgspec.convert(
             {
                 "format": definition["internalParameters"]["format"],
                 "codecs": definition["internalParameters"]["codecs"],
-                "parameters": definition["externalParameters"],
-                "sources": definition.get("resolvedDependencies", []),
+                "parameters": told,
+                "sources": used,
                 "version": plain.predicate["runDetails"]["builder"]["version"]["ocibuild"],
+                "workflow": workflow,
             },
             Provenance,
         )
-    except (msgspec.MsgspecError, KeyError, TypeError) as error:
+    except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
         raise DocumentError(f"a damaged provenance: {type(error).__name__}: {error}", where=digest) from None
 
 

@@ -32,6 +32,10 @@ COMMANDS = {
     "inspect": "show what an image holds",
     "diff": "show why two images differ",
     "rebuild": "build an image again and compare its digest",
+    "sign": "sign an image",
+    "attest": "sign what is said of an image: its SBOM, its provenance, or a document of your own",
+    "verify": "tell who signed an image, and whether it is what a policy asks for",
+    "sbom": "list what an image was made of, as CycloneDX",
     "unpack": "write the files of an image to a folder",
     "login": "store a credential for a registry",
     "gc": "remove what nothing names from a layout",
@@ -41,18 +45,25 @@ EXIT_CODES = """\
 exit codes:
   0 done             1 internal error   2 usage            3 a source that cannot be packed
   4 findings         5 damaged content  6 not found        7 a place that cannot be read or written
-  8 a registry       9 credentials      10 a codec that writes other bytes"""
+  8 a registry       9 credentials      10 a codec that writes other bytes
+  11 not signed      12 wrongly signed  13 a policy that is not met"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit code."""
+def main(argv: Sequence[str] | None = None, *, is_program: bool = False) -> int:
+    """Run a command line; the exit code.
+
+    Args:
+        argv: The arguments, by default the process's own.
+        is_program: The process does nothing else: it may be forked.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         # What an encoding cannot say is written out, rather than an error after the work is done.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    parser, command = _parser(next((item for item in arguments if item in COMMANDS), None))
+    parser, command = _parser(next((item for item in arguments if item in COMMANDS), None), arguments[:1])
     options, unknown = parser.parse_known_args(arguments)
+    options.is_program = is_program
     if unknown and hasattr(options, "sources") and not any(item.startswith("-") for item in unknown):
         options.sources, unknown = [*options.sources, *unknown], []  # sources may stand anywhere
     if options.version:
@@ -71,7 +82,7 @@ def entry() -> NoReturn:
     # A command makes many small values and few circles.
     gc.set_threshold(100_000)
     warnings.showwarning = _show_warning  # type: ignore[assignment]
-    code = main()
+    code = main(is_program=True)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
@@ -90,8 +101,10 @@ def _refuse(parser: argparse.ArgumentParser, argument: str) -> NoReturn:
     parser.error(f"unknown argument {argument!r}" + (f"; did you mean {near[0]}?" if near else ""))
 
 
-def _parser(command: str | None) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
-    """The parser, and that of the command that is called; the other commands are only listed."""
+def _parser(
+    command: str | None, first: Sequence[str] = ()
+) -> tuple[argparse.ArgumentParser, argparse.ArgumentParser | None]:
+    """The parser, and that of the command that is called; the others are listed where the list can be asked for."""
     chosen = None
     parser = argparse.ArgumentParser(
         prog="ocibuild",
@@ -102,8 +115,10 @@ def _parser(command: str | None) -> tuple[argparse.ArgumentParser, argparse.Argu
     )
     parser.add_argument("--version", action="store_true", help="show the version and the format number, and exit")
     parser.add_argument("--verbose", action="store_true", help="with --version: the codecs and their versions too")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", prog=parser.prog)
     for name, summary in COMMANDS.items():
+        if command in first and name != command:
+            continue
         sub = commands.add_parser(
             name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
         )

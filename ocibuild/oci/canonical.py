@@ -67,7 +67,7 @@ def decode(raw: bytes, type_: type[T], *, where: object = "") -> T:
     except RecursionError:
         raise DocumentError("JSON nested too deeply", where=where) from None
     except (ValueError, msgspec.MsgspecError) as error:
-        raise DocumentError(f"not a valid {type_.__name__}: {error}", where=where) from None
+        raise DocumentError(f"not a valid {type_.__name__.lstrip('_')}: {error}", where=where) from None
 
 
 def _hook(type_: type, value: Any) -> Any:
