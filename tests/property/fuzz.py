@@ -48,6 +48,7 @@ from ocibuild.store import walk
 from ocibuild.store.graph import read_blob
 from tests.property.fuzz_diff import diff_corpus
 from tests.property.fuzz_registry import JSON_ANSWERS, registry_corpus
+from tests.property.fuzz_sign import SIGNED_JSON, sign_corpus
 from tests.support.packages import deb, tar, zipped
 from tests.support.tools import TREES
 from tests.support.trees import mutate
@@ -265,12 +266,21 @@ def corpus() -> dict[str, tuple[Callable[[bytes], object], list[bytes]]]:
         "magic": (read_magic, [library[0x4D000:0x4D200]]),
         "elf": (read_shared_object, [library]),
     }
-    more = registry_corpus() | diff_corpus()
+    more = registry_corpus() | diff_corpus() | sign_corpus()
     assert not parsers.keys() & more.keys()
     return parsers | more
 
 
-JSON_PARSERS = {"manifest", "index", "config", "diff config", "diff manifest", "provenance", *JSON_ANSWERS}
+JSON_PARSERS = {
+    "manifest",
+    "index",
+    "config",
+    "diff config",
+    "diff manifest",
+    "provenance",
+    *JSON_ANSWERS,
+    *SIGNED_JSON,
+}
 
 
 def tables(library: bytes) -> list[range]:
