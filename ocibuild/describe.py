@@ -28,6 +28,10 @@ _IN_TOTO = "application/vnd.in-toto+json"
 _BUNDLE = "application/vnd.dev.sigstore.bundle"
 _NOTATION = "application/vnd.cncf.notary.signature"
 _PROVENANCE = "https://slsa.dev/provenance/"
+_COSIGN_SIGN = "https://sigstore.dev/cosign/sign/v1"
+_TIMES = " × "  # noqa: RUF001
+_KINDS = ("signature", "attestation", "provenance", "SBOM")
+"""How the names of what is attached begin, in the order in which they are shown."""
 _SBOMS = {
     "application/vnd.cyclonedx": "CycloneDX",
     "application/spdx": "SPDX",
@@ -80,12 +84,13 @@ class Description(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-def describe(artifact: Artifact, *, files: bool = True) -> Description:
+def describe(artifact: Artifact, *, files: bool = True, referrers: bool = True) -> Description:
     """What an artifact is and holds.
 
     Args:
         artifact: An image or an index, in any store.
         files: Read the layers and list their members.
+        referrers: Ask what refers to it.
 
     Raises:
         UsageError: The artifact is neither.
@@ -104,12 +109,12 @@ def describe(artifact: Artifact, *, files: bool = True) -> Description:
         roots = (artifact.root,)
     else:
         raise UsageError(f"{artifact.root.media_type}", wanted="an image or an index", where=artifact.digest)
-    referrers = artifact.source.referrers(artifact.root) if hasattr(artifact.source, "referrers") else []
+    asks = referrers and hasattr(artifact.source, "referrers")
     return Description(
         root=artifact.root,
         annotations=dict(document.annotations or {}),
         images=tuple(_image(artifact, root, files) for root in roots),
-        referrers=tuple(referrers),
+        referrers=tuple(artifact.source.referrers(artifact.root)) if asks else (),  # type: ignore[attr-defined]
     )
 
 
@@ -154,7 +159,9 @@ class AttachedDescription(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def describe_attached(artifact: Artifact) -> tuple[AttachedDescription, ...]:
-    """What is attached to an image: signatures, attestations, SBOMs; those of the image first.
+    """What is attached to an image: signatures, attestations, provenance, SBOMs; those of the image itself first.
+
+    What something is attached to comes before it.
 
     Raises:
         UsageError: The artifact is in no store.
@@ -162,12 +169,28 @@ def describe_attached(artifact: Artifact) -> tuple[AttachedDescription, ...]:
     """
     from .store.referrers import find_attached
 
-    return tuple(
+    found = tuple(
         AttachedDescription(
             descriptor=item.descriptor, kind=_kind(artifact, item.descriptor), subject=item.subject.digest, tag=item.tag
         )
         for item in find_attached(artifact.source, artifact.root)
     )
+    levels: dict[Digest, int] = {}
+    subjects = {artifact.digest: 0}
+    for item in found:
+        subjects.setdefault(item.subject, len(subjects))
+        levels.setdefault(item.descriptor.digest, levels.get(item.subject, 0) + 1)
+    return tuple(
+        sorted(found, key=lambda item: (levels.get(item.subject, 0), subjects[item.subject], _rank(item.kind)))
+    )
+
+
+def _rank(kind: str) -> int:
+    """Where a kind stands among what is attached to one image."""
+    one = kind.partition(_TIMES)[2] if kind[:1].isdigit() else kind
+    if one.startswith("sigstore bundle"):
+        one = "provenance" if one.startswith(f"sigstore bundle: {_PROVENANCE}") else "attestation"
+    return next((place for place, starts in enumerate(_KINDS) if one.startswith(starts)), len(_KINDS))
 
 
 def _kind(artifact: Artifact, descriptor: Descriptor) -> str:
@@ -178,6 +201,8 @@ def _kind(artifact: Artifact, descriptor: Descriptor) -> str:
     annotations = document.annotations or {}
     if document.effective_artifact_type.startswith(_BUNDLE):
         predicate = annotations.get("dev.sigstore.bundle.predicateType")
+        if predicate == _COSIGN_SIGN:
+            return "signature (sigstore bundle)"
         return f"sigstore bundle: {predicate}" if predicate else "sigstore bundle"
     if document.effective_artifact_type == _NOTATION:
         return "signature (Notation)"
@@ -186,7 +211,7 @@ def _kind(artifact: Artifact, descriptor: Descriptor) -> str:
     if not kind:
         return document.effective_artifact_type
     count = len([item for item in kinds if item])
-    return kind if count < 2 else f"{count} × {kind}" if len(set(kinds)) == 1 else f"{kind} and {count - 1} more"  # noqa: PLR2004, RUF001
+    return kind if count < 2 else f"{count}{_TIMES}{kind}" if len(set(kinds)) == 1 else f"{kind} and {count - 1} more"  # noqa: PLR2004
 
 
 def _layer_kind(layer: Descriptor, annotations: dict[str, str]) -> str:

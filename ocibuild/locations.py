@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .errors import NotFoundError, UsageError
+from .errors import DigestMismatchError, NotFoundError, UsageError
 from .oci import Digest, Reference
 from .oci.digest import ALGORITHMS
 from .oci.reference import check_tag
@@ -208,9 +208,9 @@ def open_artifact(location: str | Location, *, registry: RegistryOptions | None 
     store = open_store(place, registry=registry)
     if place.transport == "docker":
         reference = Reference.parse(place.path)
-        return Artifact(store.resolve(str(reference.digest or reference.tag or "latest")), store)
+        return _named(store, str(reference.digest or reference.tag or "latest"), place)
     if place.name:
-        return Artifact(store.resolve(place.name), store)
+        return _named(store, place.name, place)
     # Signatures and what else is attached by a tag are no images of their own.
     tags = {name: descriptor for name, descriptor in store.tags().items() if not is_attached_tag(name)}
     roots = list({descriptor.digest: descriptor for descriptor in tags.values()}.values())
@@ -225,6 +225,14 @@ def open_artifact(location: str | Location, *, registry: RegistryOptions | None 
     names = ", ".join(tags) or ", ".join(f"@{item.digest}" for item in roots)
     hint = f"Add :TAG, one of {names}" if tags else f"Name one: {names}"
     raise UsageError(f"{len(roots)} images", wanted="one of them", where=place, hint=hint)
+
+
+def _named(store: LocalStore, name: str, place: Location) -> Artifact:
+    root = store.resolve(name)
+    # Whatever the store says, a digest names one image.
+    if Digest.is_valid(name) and root.digest != name:
+        raise DigestMismatchError(f"an image with digest {root.digest}", wanted=name, where=place)
+    return Artifact(root, store)
 
 
 def docker_archive(location: Location) -> DockerArchiveWriter:

@@ -18,10 +18,9 @@ import msgspec
 from ocibuild.errors import DocumentError, NotFoundError, SourceError
 from ocibuild.intoto import PAYLOAD_TYPE, SLSA_PROVENANCE, Subject, statement
 from ocibuild.layer.format import CODECS
-from ocibuild.oci import Descriptor, Digest, Manifest, media_types
-from ocibuild.oci.canonical import encode
+from ocibuild.oci import Descriptor, Digest
 from ocibuild.store import Artifact, LocalStore
-from ocibuild.store.graph import push_blob, read_blob, read_document
+from ocibuild.store.documents import attach_document, attached_documents
 from ocibuild.version import FORMAT
 from ocibuild.workflow import Workflow
 
@@ -41,9 +40,6 @@ __all__ = [
 PREDICATE_TYPE = SLSA_PROVENANCE
 BUILD_TYPE = "https://github.com/ocibuild/ocibuild/blob/main/docs/reference/provenance.md"
 _BUILDER = "https://github.com/ocibuild/ocibuild"
-_EMPTY = b"{}"
-_REFERRERS_LIMIT = 100
-_BYTES_LIMIT = 32 * 1024 * 1024
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -87,10 +83,11 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
 
     def statement(self, subject: Descriptor) -> bytes:
         """The statement about an image, in canonical JSON."""
-        told, used = dict(self.parameters), list[object](self.sources)
+        told, used, builder = dict(self.parameters), list[object](self.sources), _BUILDER
         if self.workflow is not None:
             told["workflow"] = self.workflow.parameter()
             used.append(self.workflow.dependency())
+            builder = self.workflow.builder
         return statement(
             subject,
             PREDICATE_TYPE,
@@ -101,7 +98,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
                     "internalParameters": {"format": self.format, "codecs": self.codecs},
                     "resolvedDependencies": used,
                 },
-                "runDetails": {"builder": {"id": _BUILDER, "version": {"ocibuild": self.version}}},
+                "runDetails": {"builder": {"id": builder, "version": {"ocibuild": self.version}}},
             },
         )
 
@@ -120,15 +117,8 @@ def attach_provenance(image: Artifact, store: LocalStore, provenance: Provenance
     Raises:
         StoreError: The store cannot be written.
     """
-    manifest = Manifest(
-        media_type=media_types.IMAGE_MANIFEST,
-        artifact_type=PAYLOAD_TYPE,
-        config=push_blob(store, _EMPTY, media_types.EMPTY),
-        layers=(push_blob(store, provenance.statement(image.root), PAYLOAD_TYPE),),
-        subject=image.root.bare,
-        annotations={"in-toto.io/predicate-type": PREDICATE_TYPE},
-    )
-    return push_blob(store, encode(manifest), media_types.IMAGE_MANIFEST)
+    annotations = {"in-toto.io/predicate-type": PREDICATE_TYPE}
+    return attach_document(store, image.root, provenance.statement(image.root), PAYLOAD_TYPE, annotations=annotations)
 
 
 def find_provenance(image: Artifact) -> Provenance | None:
@@ -139,21 +129,8 @@ def find_provenance(image: Artifact) -> Provenance | None:
     Raises:
         NotFoundError, ContentError: A statement is missing, or is one of this program's and damaged.
     """
-    referrers = getattr(image.source, "referrers", None)
-    if referrers is None:
-        return None
-    left = _BYTES_LIMIT
-    for item in referrers(image.root, artifact_type=PAYLOAD_TYPE)[:_REFERRERS_LIMIT]:
-        manifest = read_document(image.source, item)
-        layer = manifest.layers[0] if isinstance(manifest, Manifest) and manifest.layers else None
-        if layer is None or layer.media_type != PAYLOAD_TYPE:
-            continue
-        left -= layer.size
-        if left < 0:
-            break
-        if found := _read(read_blob(image.source, layer), image.digest):
-            return found
-    return None
+    said = (_read(raw, image.digest) for raw in attached_documents(image, PAYLOAD_TYPE))
+    return next((found for found in said if found), None)
 
 
 def _read(raw: bytes, digest: Digest) -> Provenance | None:
@@ -176,7 +153,8 @@ def _read(raw: bytes, digest: Digest) -> Provenance | None:
         workflow = told.pop("workflow", None)
         if workflow is not None:
             *used, source = used
-            workflow = {**workflow, "commit": source["digest"]["gitCommit"]}
+            runner = plain.predicate["runDetails"]["builder"]["id"].rpartition("/")[2]
+            workflow = {**workflow, "commit": source["digest"]["gitCommit"], "runner": runner}
         return msgspec.convert(
             {
                 "format": definition["internalParameters"]["format"],
@@ -188,7 +166,7 @@ def _read(raw: bytes, digest: Digest) -> Provenance | None:
             },
             Provenance,
         )
-    except (msgspec.MsgspecError, KeyError, TypeError, ValueError) as error:
+    except (msgspec.MsgspecError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise DocumentError(f"a damaged provenance: {type(error).__name__}: {error}", where=digest) from None
 
 

@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from ocibuild.cyclonedx import MEDIA_TYPE, is_about
 from ocibuild.errors import UsageError
-from ocibuild.oci import Descriptor, Digest, Manifest, media_types
-from ocibuild.oci.canonical import encode
+from ocibuild.oci import Descriptor
 from ocibuild.store import Artifact, LocalStore
-from ocibuild.store.graph import push_blob, read_document
+from ocibuild.store.documents import attach_document, attached_documents
 from ocibuild.version import __version__
 
 if TYPE_CHECKING:
+    from cyclonedx.model import XsUri
     from cyclonedx.model.component import Component as Model
     from cyclonedx.model.license import License
 
@@ -38,12 +39,8 @@ __all__ = [
     "find_sbom",
 ]
 
-MEDIA_TYPE = "application/vnd.cyclonedx+json"
 PREDICATE_TYPE = "https://cyclonedx.org/bom"
 _PROJECT = "https://github.com/ocibuild/ocibuild"
-_EMPTY = b"{}"
-_REFERRERS_LIMIT = 100
-_BYTES_LIMIT = 256 * 1024 * 1024
 _TEXT_LIMIT = 1000
 """Characters of a version (the schema has 1,024) or licence; a licence expression is parsed, and may be hostile."""
 
@@ -172,14 +169,7 @@ def attach_sbom(image: Artifact, store: LocalStore, document: bytes) -> Descript
     Raises:
         StoreError: The store cannot be written.
     """
-    manifest = Manifest(
-        media_type=media_types.IMAGE_MANIFEST,
-        artifact_type=MEDIA_TYPE,
-        config=push_blob(store, _EMPTY, media_types.EMPTY),
-        layers=(push_blob(store, document, MEDIA_TYPE),),
-        subject=image.root.bare,
-    )
-    return push_blob(store, encode(manifest), media_types.IMAGE_MANIFEST)
+    return attach_document(store, image.root, document, MEDIA_TYPE)
 
 
 def find_sbom(image: Artifact) -> bytes | None:
@@ -190,51 +180,7 @@ def find_sbom(image: Artifact) -> bytes | None:
     Raises:
         NotFoundError, ContentError: One is missing or damaged.
     """
-    referrers = getattr(image.source, "referrers", None)
-    if referrers is None:
-        return None
-    left = _BYTES_LIMIT
-    found = sorted(referrers(image.root, artifact_type=MEDIA_TYPE), key=lambda item: item.digest)
-    for item in found[:_REFERRERS_LIMIT]:
-        manifest = read_document(image.source, item)
-        layer = manifest.layers[0] if isinstance(manifest, Manifest) and manifest.layers else None
-        if layer is None or layer.media_type != MEDIA_TYPE:
-            continue
-        left -= layer.size
-        if left < 0:
-            break
-        with image.source.fetch(layer) as stream:
-            raw = stream.read()
-        if _is_about(raw, image.digest):
-            return raw
-    return None
-
-
-class _Hash(msgspec.Struct):
-    alg: str
-    content: str
-
-
-class _Subject(msgspec.Struct):
-    hashes: tuple[_Hash, ...] = ()
-
-
-class _Metadata(msgspec.Struct):
-    component: _Subject
-
-
-class _Head(msgspec.Struct):
-    form: Literal["CycloneDX"] = msgspec.field(name="bomFormat")
-    metadata: _Metadata
-
-
-def _is_about(raw: bytes, digest: Digest) -> bool:
-    try:
-        head = msgspec.json.decode(raw, type=_Head)
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return False
-    wanted = _Hash(_ALGORITHMS[digest.algorithm], digest.encoded)
-    return wanted in head.metadata.component.hashes
+    return next((raw for raw in attached_documents(image, MEDIA_TYPE) if is_about(raw, image.digest)), None)
 
 
 def _bom(inventory: Inventory) -> Any:
@@ -258,8 +204,19 @@ def _bom(inventory: Inventory) -> Any:
     return bom
 
 
+def _uri(url: str) -> XsUri | None:
+    """An address; None for what is none, such as a label that holds something else."""
+    from cyclonedx.exception.model import InvalidUriException
+    from cyclonedx.model import XsUri as Uri
+
+    try:
+        return Uri(url)
+    except InvalidUriException:
+        return None
+
+
 def _model(item: Component) -> Model:
-    from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, Property, XsUri
+    from cyclonedx.model import ExternalReference, ExternalReferenceType, HashAlgorithm, HashType, Property
     from cyclonedx.model.component import Component as Model
     from cyclonedx.model.component import ComponentType
     from packageurl import PackageURL
@@ -280,7 +237,9 @@ def _model(item: Component) -> Model:
         purl=purl,
         hashes=[HashType(alg=HashAlgorithm(_ALGORITHMS[name]), content=value) for name, value in item.hashes],
         external_references=[
-            ExternalReference(type=ExternalReferenceType(kind), url=XsUri(url)) for kind, url in item.references
+            ExternalReference(type=ExternalReferenceType(kind), url=uri)
+            for kind, url in item.references
+            if (uri := _uri(url)) is not None
         ],
         properties=[Property(name=name, value=value) for name, value in item.properties],
     )

@@ -18,12 +18,20 @@ class Workflow(msgspec.Struct, frozen=True, kw_only=True):
         ref: The branch or tag that was built, such as `refs/tags/v0.2.0`.
         path: The workflow's file in its repository.
         commit: The commit that was built.
+        runner: What it ran on: `github-hosted` or `self-hosted`.
     """
 
     repository: str
     ref: str
     path: str
     commit: str
+    runner: str = "github-hosted"
+
+    @property
+    def builder(self) -> str:
+        """Who ran the build, as GitHub's own provenance names it."""
+        server = self.repository.rsplit("/", 2)[0]
+        return f"{server}/actions/runner/{self.runner}"
 
     def parameter(self) -> dict[str, str]:
         """As GitHub's own provenance names it among the external parameters."""
@@ -62,4 +70,5 @@ def github_workflow(variables: Mapping[str, str]) -> Workflow | None:
         # OWNER/REPOSITORY/PATH; the file of a reused workflow may lie in another repository.
         path=file.removeprefix(f"{repository}/"),
         commit=commit,
+        runner=variables.get("RUNNER_ENVIRONMENT", "self-hosted"),
     )

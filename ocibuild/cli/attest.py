@@ -32,13 +32,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Sign, and say what, by which key, and where it is kept."""
     from ocibuild.sign import attest, attest_attached
-    from ocibuild.sign.predicates import predicate_type
+    from ocibuild.sign.predicates import predicate_type, read_predicate
 
     if (options.type is None) != (options.predicate is None):
-        raise UsageError("half of --type and --predicate", wanted="both, or neither for what is attached already")
+        given, lacking = ("--predicate", "--type") if options.type is None else ("--type", "--predicate")
+        raise UsageError(f"{given} without {lacking}", wanted="both, or neither for what is attached already")
     kind = predicate_type(options.type) if options.type is not None else ""
-    predicate = _read(options.predicate) if options.predicate is not None else b""
-    created, signer = signing_time(options.created), load_key(options)
+    created, predicate = signing_time(options.created), b""
+    if kind:
+        predicate = _read(options.predicate)
+        # Here it has a name.
+        read_predicate(kind, predicate, created, where=options.predicate)
+    signer = load_key(options)
     artifact, store = open_place(parse_location(options.image), options)
     with store:
         if kind:

@@ -26,7 +26,7 @@ from ocibuild.locations import Location, open_store, parse_location
 from ocibuild.oci import Digest, Platform, Reference
 from ocibuild.oci.annotations import LICENSES, SOURCE, VERSION, full_key
 from ocibuild.postgres.recipe import RECIPE_NAME
-from ocibuild.store import LocalStore, copy
+from ocibuild.store import Artifact, LocalStore, copy
 
 if TYPE_CHECKING:
     from ocibuild.provenance import Provenance
@@ -75,23 +75,32 @@ def build(options: argparse.Namespace, created: int | None, ahead: Ahead) -> int
             **settings,
         )
         copy(image, store, tags=tags)
-        if options.provenance:
-            from ocibuild.provenance import attach_provenance
-
-            attach_provenance(image, store, _provenance(given, options, created))
-        if options.sbom:
-            from ocibuild.cli.sbom import attach_built
-
-            attach_built(image, store, given)
+        attached = _attach(image, store, given, options, created)
         shown = describe(image, files=False)
     mount = postgres.configuration(given.name, roots, env=given.recipe.env)
     packing = {"stripLibdir": options.strip_libdir, "bitcode": options.bitcode, "folders": options.folders}
-    built = _Built(given, version, shown, labels, place, tags, report, mount, packing)
+    built = _Built(given, version, shown, labels, place, tags, report, mount, packing, attached)
     if options.json:
         print_json(built.to_dict())
     else:
         print("\n".join(built.lines(Style(no_color=options.no_color))))
     return 0
+
+
+def _attach(
+    image: Artifact, store: LocalStore, given: Input, options: argparse.Namespace, created: int | None
+) -> dict[str, Digest]:
+    """Keep beside the image what was asked for; the manifest of each, by what it is."""
+    attached: dict[str, Digest] = {}
+    if options.provenance:
+        from ocibuild.provenance import attach_provenance
+
+        attached["provenance"] = attach_provenance(image, store, _provenance(given, options, created)).digest
+    if options.sbom:
+        from ocibuild.cli.sbom import attach_built
+
+        attached["SBOM"] = attach_built(image, store, given).digest
+    return attached
 
 
 def _checked(given: Input, options: argparse.Namespace) -> postgres.Report:
@@ -125,6 +134,7 @@ class _Built(msgspec.Struct, frozen=True):
     report: postgres.Report
     mount: postgres.ExtensionConfiguration
     settings: dict[str, bool]
+    attached: dict[str, Digest]
 
     def lines(self, style: Style) -> Iterator[str]:
         yield style(printable(self.given.title(self.version, [])), "bold")
@@ -148,6 +158,8 @@ class _Built(msgspec.Struct, frozen=True):
             yield style(hint, "dim")
         yield ""
         yield from self._usage()
+        for line in table([["attached", what, digest] for what, digest in self.attached.items()]):
+            yield line
         for tag in self.tags:
             yield f"{style('wrote', 'green')} {self.place.transport}:{self.place.path}:{tag}"
 
@@ -197,6 +209,7 @@ class _Built(msgspec.Struct, frozen=True):
             "digest": self.shown.root.digest,
             "destination": f"{self.place.transport}:{self.place.path}",
             "tags": self.tags,
+            "attached": {what.lower(): digest for what, digest in self.attached.items()},
             "platforms": [
                 {"platform": str(item.platform), "digest": item.descriptor.digest, "size": item.size}
                 for item in self.shown.images

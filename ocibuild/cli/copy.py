@@ -7,17 +7,19 @@ ocibuild copy oci:dist/pg_trickle:0.2.0 docker-archive:amd64.tar:pg_trickle-ext:
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 
 import msgspec
 
 from ocibuild.cli.access import add_registry_options, registry_options, tell_of_referrers
 from ocibuild.cli.progress import blob_progress
-from ocibuild.cli.render import print_json
-from ocibuild.errors import UsageError
+from ocibuild.cli.render import message, print_json
+from ocibuild.errors import ContentError, NotFoundError, UsageError
 from ocibuild.locations import Location, docker_archive, open_artifact, open_store, parse_location
 from ocibuild.oci import Digest, Platform, Reference
-from ocibuild.store import Artifact, RemoteStore, copy, walk
+from ocibuild.store import Artifact, LocalStore, RemoteStore, copy, walk
+from ocibuild.store.attached import is_attached_tag
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
         place, registry=msgspec.structs.replace(access, mount_from=_own_repository(origin, place))
     ) as store:
         is_remote = any(isinstance(end, RemoteStore) for end in (store, artifact.source))
+        before = _before(store, tags)
         outcome = getattr(store, "outcome", None)
         with blob_progress("copying", total, has_lines=is_remote, outcome=outcome) as shown:
             copied = copy(
@@ -63,9 +66,21 @@ def run(options: argparse.Namespace) -> int:
                 on_progress=shown.advance,
                 on_done=shown.done,
             )
+    for tag, digest in before.items():
+        if digest != copied.digest:
+            message(f"{tag} named {digest} before")
     if not options.referrers:
         tell_of_referrers(artifact)
     return _show(options, copied.digest, tags)
+
+
+def _before(store: LocalStore, tags: list[str]) -> dict[str, Digest]:
+    """What the tags name at the destination, as far as that can be told: they move without a trace."""
+    found = store.find(tags) if isinstance(store, RemoteStore) else {}
+    for tag in tags if not isinstance(store, RemoteStore) else ():
+        with contextlib.suppress(NotFoundError, ContentError):
+            found[tag] = store.resolve(tag).digest
+    return found
 
 
 def _own_repository(origin: Location, place: Location) -> tuple[str, ...]:
@@ -93,7 +108,8 @@ def _names(artifact: Artifact, origin: Location) -> list[str]:
         return ["latest"]
     source = artifact.source
     found = source.tags() if hasattr(source, "tags") else {}
-    names = [name for name, descriptor in found.items() if descriptor.digest == artifact.digest]
+    # A tag of what is attached to an image would put this one in its place there.
+    names = [name for name, item in found.items() if item.digest == artifact.digest and not is_attached_tag(name)]
     if not names:
         raise UsageError("an image without a tag", wanted="a tag at the destination", where=artifact.digest)
     return names

@@ -12,14 +12,18 @@ from collections.abc import Sequence
 from ocibuild.cli.access import add_registry_options, registry_options
 from ocibuild.cli.render import Node, Style, human_size, message, print_json, printable, show_tree, table
 from ocibuild.describe import AttachedDescription, Description, ImageDescription, describe, describe_attached
-from ocibuild.errors import OcibuildError
+from ocibuild.errors import ContentError, OcibuildError
 from ocibuild.layer.read import Member
 from ocibuild.locations import open_artifact
+from ocibuild.oci import Digest
 from ocibuild.oci.media_types import INDEXES
 from ocibuild.store import Artifact, RemoteStore
 
 _DEPTH = 20
 """How deep a tree of what is attached goes; what is attached below begins anew."""
+
+_WIDTH = 60
+"""How far the digests of what is attached are put to the right, so that they stand in a column."""
 
 _MARKS = {"directory": "d", "file": "-", "symlink": "l", "hardlink": "h"}
 
@@ -36,10 +40,7 @@ def run(options: argparse.Namespace) -> int:
     """Read and show."""
     artifact = open_artifact(options.image, registry=registry_options(options))
     found = describe(artifact, files=not options.no_files)
-    # A registry would be asked once a tag.
-    is_remote = isinstance(artifact.source, RemoteStore)
-    all_tags = artifact.source.tags() if hasattr(artifact.source, "tags") and not is_remote else {}
-    tags = [name for name, descriptor in all_tags.items() if descriptor.digest == artifact.digest]
+    tags = _tags(artifact)
     attached = _attached(artifact)
     if options.json:
         told = [item.to_dict() for item in attached] if attached is not None else None
@@ -50,6 +51,18 @@ def run(options: argparse.Namespace) -> int:
         _add_attached(tree, found, attached or (), style)
         print("\n".join(show_tree(tree)))
     return 0
+
+
+def _tags(artifact: Artifact) -> list[str]:
+    """The image's tags; of a registry none, as it would be asked once a tag."""
+    if not hasattr(artifact.source, "tags") or isinstance(artifact.source, RemoteStore):
+        return []
+    try:
+        found = artifact.source.tags()
+    except ContentError as error:
+        message(f"the image's tags cannot be told: {printable(str(error))}")
+        return []
+    return [name for name, descriptor in found.items() if descriptor.digest == artifact.digest]
 
 
 def _attached(artifact: Artifact) -> tuple[AttachedDescription, ...] | None:
@@ -70,14 +83,21 @@ def _add_attached(root: Node, found: Description, attached: Sequence[AttachedDes
     top = root.add("attached")
     nodes, depths = {found.root.digest: top}, {found.root.digest: 0}
     platforms = {image.descriptor.digest: _platform(image) for image in found.images}
+    rows: dict[Digest, list[tuple[Node, AttachedDescription]]] = {}
     for item in attached:  # what is about comes first
         about = item.subject
         if about not in nodes or depths[about] > _DEPTH:
             nodes[about], depths[about] = top.add(f"to {platforms.get(about) or style(about, 'cyan')}"), 0
-        tag = f"  {style('tag', 'dim')} .{item.tag.rpartition('.')[2]}" if item.tag else ""
-        node = nodes[about].add(f"{printable(item.kind)}  {style(item.descriptor.digest, 'cyan')}{tag}")
+        node = nodes[about].add("")
+        rows.setdefault(about, []).append((node, item))
         nodes.setdefault(item.descriptor.digest, node)
         depths.setdefault(item.descriptor.digest, depths[about] + 1)
+    for siblings in rows.values():
+        kinds = [printable(item.kind) for _, item in siblings]
+        width = max((len(kind) for kind in kinds if len(kind) <= _WIDTH), default=0)
+        for kind, (node, item) in zip(kinds, siblings, strict=True):
+            tag = f"  {style('tag', 'dim')} .{item.tag.rpartition('.')[2]}" if item.tag else ""
+            node.text = f"{kind.ljust(width)}  {style(item.descriptor.digest, 'cyan')}{tag}"
 
 
 def _tree(found: Description, tags: list[str], style: Style) -> Node:

@@ -54,6 +54,7 @@ class BlobProgress(msgspec.Struct):
     has_lines: bool
     outcome: Mapping[Digest, str]
     _begun: dict[Digest, float] = msgspec.field(default_factory=dict)
+    _told: set[Digest] = msgspec.field(default_factory=set)
     _lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
     def advance(self, descriptor: Descriptor, size: int) -> None:
@@ -65,13 +66,15 @@ class BlobProgress(msgspec.Struct):
 
     def done(self, descriptor: Descriptor) -> None:
         """A blob is there."""
-        if not self.has_lines:
-            return
-        how = self.outcome.get(descriptor.digest, "copied")
+        with self._lock:  # the same blob may be a part of several images
+            if not self.has_lines or descriptor.digest in self._told:
+                return
+            self._told.add(descriptor.digest)
+        begun = self._begun.get(descriptor.digest)
+        how = self.outcome.get(descriptor.digest) or ("there" if begun is None else "copied")
         line = f"{how:<8}{_kind(descriptor.media_type):<9} {descriptor.digest[:19]} {human_size(descriptor.size):>10}"
-        seconds = time.monotonic() - self._begun.get(descriptor.digest, 0.0)
-        if how in ("sent", "copied") and descriptor.size >= _TIMED_FROM:
-            line += f"  {human_size(descriptor.size / max(seconds, 1e-6))}/s"
+        if how in ("sent", "copied") and begun is not None and descriptor.size >= _TIMED_FROM:
+            line += f"  {human_size(descriptor.size / max(time.monotonic() - begun, 1e-6))}/s"
         with self._lock:
             message(line)
 

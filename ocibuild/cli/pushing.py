@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from ocibuild.registry import RegistryStore
 
 __all__ = ["push"]
+
+_VERSION = re.compile(r"(?<![0-9.])[0-9]+\.[0-9]+\.[0-9]+(?![0-9.])")
 
 
 def push(options: argparse.Namespace, early: Early) -> int:
@@ -142,7 +145,9 @@ def _tags(
 
 
 def _is_exact(tag: str, fields: dict[str, str]) -> bool:
-    """Whether a tag holds the whole version or the time, and so must not come to name another image."""
+    """Whether a tag holds the whole version, of this image or of another, or the time: it must not come to name another image."""
+    if _VERSION.search(tag):
+        return True
     values = [value for value in (fields.get("version", ""), fields.get("timestamp", "")) if len(value) > 1]
     parts = (re.escape(postgres.expand_tag("{it}", {"it": value})) for value in values)
     return any(re.search(rf"(?<![0-9.]){part}(?![0-9.])", tag) for part in parts)
@@ -187,9 +192,11 @@ def _show(
     groups: dict[str, list[Descriptor]] = {"sent": [], "mounted": [], "there": []}
     for item in blobs:
         groups[how.get(item.digest, "there")].append(item)
+    own = {item.digest for item in blobs}
+    attached = Counter(kind for digest, kind in how.items() if digest not in own)
     if options.json:
         fields: dict[str, Any] = {kind: [item.digest for item in items] for kind, items in groups.items()}
-        print_json({"digest": artifact.digest, "destination": name, "tags": tags, **fields})
+        print_json({"digest": artifact.digest, "destination": name, "tags": tags, **fields, "attached": attached})
         return
     for tag in tags:
         print(f"{printable(name)}:{tag}")
@@ -199,4 +206,5 @@ def _show(
         for kind, items in groups.items()
         if items
     ]
+    told += [f"{count} attached {kind}" for kind, count in sorted(attached.items())]
     print(", ".join(told), file=sys.stderr)

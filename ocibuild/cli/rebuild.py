@@ -94,11 +94,12 @@ def run(options: argparse.Namespace) -> int:
 def _check_platforms(settings: Settings, given: Input) -> None:
     have = sorted({str(source.platform) for source in given.sources if source.platform})
     lacking = [str(item) for item in settings.platforms if str(item) not in have]
+    common = [name for name in have if name in map(str, settings.platforms)]
     if have and lacking:
         raise UsageError(
             f"no source for {', '.join(lacking)}, which the image has",
             wanted=f"sources for all; those given are for {', '.join(have)}",
-            hint=f"Give the others too, or compare one alone: --platform {have[0]}.",
+            hint=f"Give the others too, or compare one alone: --platform {common[0]}." if common else "Give those too.",
         )
 
 

@@ -82,17 +82,19 @@ def load_key(options: argparse.Namespace) -> KeySigner:
 
 
 def _passphrase(path: str) -> bytes:
+    from ocibuild.sign.keys import key_name
+
     for name in _PASSPHRASES:
         if (value := os.environ.get(name)) is not None:
             return os.fsencode(value)
     if sys.stdin is not None and sys.stdin.isatty():
         import getpass
 
-        return getpass.getpass(f"Passphrase of {printable(path)}: ").encode("utf-8", "surrogateescape")
+        return getpass.getpass(f"Passphrase of {printable(str(key_name(path)))}: ").encode("utf-8", "surrogateescape")
     raise AuthError(
         "the private key is encrypted, and nobody can be asked",
         wanted=f"its passphrase in the environment variable {_PASSPHRASES[0]} or {_PASSPHRASES[1]}",
-        where=path,
+        where=key_name(path),
     )
 
 

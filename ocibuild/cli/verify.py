@@ -12,12 +12,13 @@ that is not met is 13.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocibuild.cli.access import add_registry_options, registry_options
 from ocibuild.cli.render import Style, message, print_json, printable, table
+from ocibuild.errors import PolicyError
 
 if TYPE_CHECKING:
     from ocibuild.verify import Attestation, Signature, Verdict
@@ -48,49 +49,67 @@ def run(options: argparse.Namespace) -> int:
     verdict = examine(image, keys, policy=policy, platforms=options.platforms)
     error = verdict.error()
     if options.json:
-        print_json({**verdict.to_dict(), **({"error": error.to_dict()} if error else {})})
+        print_json({**verdict.to_dict(), **(error.to_dict() if error else {})})
     else:
         _show(verdict, Style(no_color=options.no_color))
     if error is None:
         return 0
     message(f"ocibuild: {printable(str(error))}")
-    for reason in getattr(error, "reasons", ()):
+    # A broken policy has its table.
+    for reason in getattr(error, "reasons", ()) if options.json or not isinstance(error, PolicyError) else ():
         message(f"  {printable(reason)}")
     return error.exit_code
 
 
 def _show(verdict: Verdict, style: Style) -> None:
-    # A digest on standard output is one that may be pinned: there is none where anything is wrong.
+    # What is on standard output may be pinned: there is nothing where anything is wrong.
+    say: Callable[[str], object] = print if verdict else message
     if verdict:
         print(verdict.digest)
+        rows = [row for image in (verdict, *verdict.images) for row in _rows(image)]
+        for line in table(rows, indent="  "):
+            print(style(line, "green") if line.lstrip().startswith("signed") else line)
         for image in (verdict, *verdict.images):
+            _tell(image)
+    for image in (verdict, *verdict.images):
+        if image.rules:
+            rules = [["rule", "wanted", "found", "ok"]]
+            rules += [[rule.rule, rule.wanted, rule.found, "yes" if rule.ok else "NO"] for rule in image.rules]
             if image is not verdict:
-                print(f"{printable(', '.join(image.platforms))} {image.digest}")
-            for line in _lines(image, style):
-                print(line)
-            for item in image.refused:
-                message(f"passed over {printable(str(item))}")
-            for note in image.notes:
-                message(f"note: {note}")
-    if verdict.signatures and verdict.rules:
-        rows = [["rule", "wanted", "found", "ok"]]
-        rows += [[rule.rule, rule.wanted, rule.found, "yes" if rule.ok else "NO"] for rule in verdict.rules]
-        for line in table([[printable(cell) for cell in row] for row in rows], indent="  "):
-            print(line)
+                say(f"  {printable(', '.join(image.platforms))}")
+            for line in table([[printable(cell) for cell in row] for row in rules], indent="  "):
+                say(line)
 
 
-def _lines(verdict: Verdict, style: Style) -> Iterator[str]:
-    over = f"the {verdict.kind}" + (f" of {', '.join(verdict.platforms)}" if verdict.kind == "index" else "")
+def _rows(verdict: Verdict) -> Iterator[list[str]]:
+    """A line for each key and thing that it has signed, in how many formats ever."""
+    over = f"the {verdict.kind} of {', '.join(verdict.platforms)}" if verdict.platforms else f"the {verdict.kind}"
+    said: dict[tuple[str, str, str], list[Signature | Attestation]] = {}
     for signature in verdict.signatures:
-        name = f" as {signature.reference}" if signature.reference else ""
-        yield _line(style("signed", "green"), signature, f"{over}{name}", style)
+        said.setdefault(("signed", signature.key, over), []).append(signature)
     for item in verdict.attestations:
-        said = ", ".join(f"{key} {value}" for key, value in item.says.items())
-        yield _line(style("attested", "green"), item, f"{item.predicate_type}" + (f": {said}" if said else ""), style)
+        short = ", ".join(f"{key} {value}" for key, value in item.says.items())
+        what = f"{item.predicate_type}: {short}" if short else item.predicate_type
+        said.setdefault(("attested", item.key, what), []).append(item)
+    for (verb, key, what), items in said.items():
+        formats = ", ".join(sorted({item.format for item in items}))
+        names = "".join(
+            f" as {name}" for name in dict.fromkeys(getattr(item, "reference", None) for item in items) if name
+        )
+        times = ", ".join(dict.fromkeys(item.created for item in items if item.created))
+        yield [verb, f"by {key[:_SHORT]}", printable(f"{what}{names}"), formats, printable(times)]
 
 
-def _line(what: str, item: Signature | Attestation, text: str, style: Style) -> str:
-    by = "the signer's clock" if item.format == "simple signing" else "an annotation, which is not signed"
-    when = f", {item.created} by {by}" if item.created else ""
-    how = style(f"({item.format}{printable(when)})", "dim")
-    return f"  {what} by {item.key[:_SHORT]} {printable(text)} {how}"
+def _tell(verdict: Verdict) -> None:
+    """What else is attached, and what else there is to know."""
+    good: list[Signature | Attestation] = [*verdict.signatures, *verdict.attestations]
+    others = [item for item in verdict.refused if "another key" in item.error.found]
+    for item in verdict.refused:
+        if item not in others:
+            message(f"passed over {printable(str(item))}")
+    if others:
+        message(f"passed over {len(others)} by other keys (--json lists them)")
+    if any(item.created for item in good):
+        message("note: a time is the signer's word, and that of a bundle alone is not signed")
+    for note in verdict.notes:
+        message(f"note: {note}")

@@ -11,10 +11,13 @@ from .platform import Platform
 
 __all__ = ["Descriptor", "MediaType"]
 
-# The grammar of RFC 6838; patterns are searched, so both ends are anchored.
+# The grammar of RFC 6838; patterns are searched, so both ends are anchored. Parameters are none of it, but older sigstore
+# bundles have one, and must not hide what else is listed beside them.
 MediaType = Annotated[
     str,
-    msgspec.Meta(pattern=r"\A[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}\Z"),
+    msgspec.Meta(
+        pattern=r"\A[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}(?:;[ -~]{0,127})?\Z"
+    ),
 ]
 Size = Annotated[int, msgspec.Meta(ge=0, le=2**53 - 1)]
 

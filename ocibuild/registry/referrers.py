@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to_fallback", "read_referrers"]
 
+
 _PAGES = 100
+_ITEMS = 10_000
 _TRIES = 5
 _PRECONDITION_FAILED = 412
 
@@ -32,8 +34,9 @@ def read_referrers(store: RegistryStore, subject: Descriptor) -> list[Descriptor
         media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
         if answer.status_code != 200 or media_type != media_types.IMAGE_INDEX:  # noqa: PLR2004
             return list(_fallback(store, subject)[0].values())
-        page = decode(answer.content, Index, where=str(store))
-        found.update((item.digest, item) for item in page.manifests)
+        found.update(_listed(store, answer.content))
+        if len(found) > _ITEMS:
+            raise RegistryError(f"more than {_ITEMS} referrers", where=f"{store}@{subject.digest}")
     return list(found.values())
 
 
@@ -73,5 +76,12 @@ def _fallback(store: RegistryStore, subject: Descriptor) -> tuple[dict[Digest, D
             wanted="an index of referrers",
             where=f"{store}:{attached_tag(subject.digest)}",
         )
-    index = decode(answer.content, Index, where=str(store))
-    return {item.digest: item for item in index.manifests}, answer.headers.get("ETag", "")
+    listed = _listed(store, answer.content)
+    if len(listed) > _ITEMS:
+        raise RegistryError(f"more than {_ITEMS} referrers", where=f"{store}:{attached_tag(subject.digest)}")
+    return listed, answer.headers.get("ETag", "")
+
+
+def _listed(store: RegistryStore, raw: bytes) -> dict[Digest, Descriptor]:
+    """What a list names. An artifact type that is no media type hides neither its manifest nor the others."""
+    return {item.digest: item for item in decode(raw, Index, where=str(store)).manifests}

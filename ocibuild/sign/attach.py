@@ -6,58 +6,26 @@ bundle in a manifest that refers to the image. Neither alone is read by all: doc
 
 from __future__ import annotations
 
-import base64
+import contextlib
 import datetime as dt
 from collections.abc import Collection, Iterator
-from typing import Final
+from typing import Any
 
-import msgspec
-
-from ocibuild import intoto
+from ocibuild import cyclonedx, intoto
 from ocibuild.errors import DocumentError, NotFoundError, UsageError
 from ocibuild.oci import Descriptor, Digest, Index, Manifest, Platform
-from ocibuild.oci.canonical import decode
 from ocibuild.store import Artifact, Store
 from ocibuild.store.graph import platform_images, read_blob, read_document
 
-from . import dsse, simple
-from .bundle import PREDICATE_ANNOTATION, encode_bundle, parse_bundle
-from .dsse import Envelope
-from .keep import Kept, keep_bundle, keep_layer
-from .keys import PublicKey
+from . import simple
 from .predicates import predicate_type as full_type
-from .predicates import read_predicate
+from .predicates import read_object, read_predicate
 from .signer import BundleSigner, Signer
+from .writer import FORMATS, Signed, Writer
 
 __all__ = ["FORMATS", "Signed", "attest", "attest_attached", "sign_image"]
 
-FORMATS: Final = ("tag", "bundle")
-"""The two formats: an image that a tag names, and a bundle that refers to what is signed."""
-
-_SBOM: Final = "application/vnd.cyclonedx+json"
 _REFERRERS_LIMIT = 100
-
-
-class Signed(msgspec.Struct, frozen=True, kw_only=True):
-    """What was signed, by whom, and where that is kept.
-
-    Attributes:
-        subject: The image or index.
-        platform: Its platform, for one image of an index.
-        predicate_type: What is said of it; for a signature `intoto.SIGNATURE`.
-        fingerprint: Of the public key; empty where the signer brings a bundle of its own.
-        tag: The tag of the older format, and what it names now; None where it was not asked for.
-        bundle: The manifest of the newer format, likewise.
-        added: The formats that were written; those left were there already.
-    """
-
-    subject: Descriptor
-    platform: Platform | None = None
-    predicate_type: str
-    fingerprint: str
-    tag: tuple[str, Descriptor] | None = None
-    bundle: Descriptor | None = None
-    added: tuple[str, ...] = ()
 
 
 def sign_image(
@@ -86,11 +54,12 @@ def sign_image(
 
     Raises:
         UsageError: A format that is none, a time without zone, or a signer whose signature its own key does not verify.
-        NotFoundError, ContentError: The image, or what is attached to it, is missing or damaged.
+        NotFoundError, ContentError: The image is missing or damaged; or what the tag of the older format names is of no
+            use, and then the bundles are written all the same.
         StoreError, RegistryError: The store cannot be read or written.
     """
-    writer = _Writer(store, signer, created, formats)
-    return [
+    writer = Writer(store, signer, created, formats)
+    signed = [
         writer.write(
             subject,
             platform,
@@ -99,6 +68,8 @@ def sign_image(
         )
         for subject, platform in _subjects(image, each_platform=each_platform)
     ]
+    writer.check()
+    return signed
 
 
 def attest(
@@ -126,10 +97,12 @@ def attest(
         DocumentError: The predicate is no JSON object, or larger than what can be read again.
         UsageError, NotFoundError, ContentError, StoreError, RegistryError: As `sign_image`.
     """
-    writer = _Writer(store, signer, created, formats)
+    writer = Writer(store, signer, created, formats)
     kind = full_type(predicate_type)
     statement = intoto.statement(image.root, kind, read_predicate(kind, predicate, created))
-    return writer.write(image.root.bare, None, statement)
+    signed = writer.write(image.root.bare, None, statement)
+    writer.check()
+    return signed
 
 
 def attest_attached(
@@ -154,10 +127,10 @@ def attest_attached(
 
     Raises:
         NotFoundError: Nothing of the kind is attached, or it is missing.
-        DocumentError: What is attached is damaged, or about another image.
+        DocumentError: What is attached is damaged, about another image or several, or a statement in other bytes than ours.
         UsageError, ContentError, StoreError, RegistryError: As `sign_image`.
     """
-    writer = _Writer(store, signer, created, formats)
+    writer = Writer(store, signer, created, formats)
     found = [
         (subject, platform, statement)
         for subject, platform in _subjects(image, each_platform=True)
@@ -168,9 +141,11 @@ def attest_attached(
             "neither provenance nor an SBOM is attached",
             wanted="one of them",
             where=image.digest,
-            hint="They are attached by: ocibuild build --provenance, and ocibuild sbom. Anything else: --predicate.",
+            hint="Attach them: ocibuild build --provenance --sbom, or ocibuild sbom --attach. Anything else: --predicate.",
         )
-    return [writer.write(subject, platform, statement) for subject, platform, statement in found]
+    signed = [writer.write(subject, platform, statement) for subject, platform, statement in found]
+    writer.check()
+    return signed
 
 
 def _subjects(image: Artifact, *, each_platform: bool) -> list[tuple[Descriptor, Platform | None]]:
@@ -187,7 +162,7 @@ def _subjects(image: Artifact, *, each_platform: bool) -> list[tuple[Descriptor,
 
 def _attached(store: Store, subject: Descriptor) -> Iterator[bytes]:
     """The statements to sign: those attached, and one for each SBOM."""
-    for kind in (intoto.PAYLOAD_TYPE, _SBOM):
+    for kind in (intoto.PAYLOAD_TYPE, cyclonedx.MEDIA_TYPE):
         listed = store.referrers(subject, artifact_type=kind)
         if len(listed) > _REFERRERS_LIMIT:
             wanted = f"at most {_REFERRERS_LIMIT} to sign"
@@ -199,128 +174,50 @@ def _attached(store: Store, subject: Descriptor) -> Iterator[bytes]:
             if manifest.subject is None or manifest.subject.digest != subject.digest:
                 raise DocumentError("a document about another image", wanted=subject.digest, where=item.digest)
             raw = read_blob(store, manifest.layers[0])
-            if kind == _SBOM:
-                yield intoto.statement(subject, intoto.CYCLONEDX, _sbom(raw, item.digest))
+            if kind == cyclonedx.MEDIA_TYPE:
+                yield intoto.statement(subject, intoto.CYCLONEDX, _sbom(raw, subject, item.digest))
                 continue
             statement = intoto.parse_statement(raw, where=item.digest)
             if statement.predicate_type == intoto.SLSA_PROVENANCE:
-                if not statement.is_about(subject.digest):
-                    raise DocumentError("a statement about another image", wanted=subject.digest, where=item.digest)
+                _check_statement(raw, statement, subject, item.digest)
                 yield raw
 
 
-def _sbom(raw: bytes, where: object) -> dict[str, object]:
-    found: dict[str, object] = decode(raw, dict, where=where)
+def _check_statement(raw: bytes, statement: intoto.Statement, subject: Descriptor, where: Digest) -> None:
+    """Refuse to sign what says more than that which is read in it, or says it of more: anybody may have attached it."""
+    wanted = f"one about {subject.digest} alone"
+    if len(statement.subjects) != 1:
+        raise DocumentError(f"a statement about {len(statement.subjects)} images", wanted=wanted, where=where)
+    if not statement.is_about(subject.digest):
+        raise DocumentError("a statement about another image", wanted=subject.digest, where=where)
+    with contextlib.suppress(UsageError):
+        if raw == intoto.statement(subject, statement.predicate_type, statement.predicate):
+            return
+    others = sorted(read_object(raw, where=where).keys() - {"_type", "subject", "predicateType", "predicate"})
+    if others:
+        found = f"a statement with other fields: {', '.join(repr(name[:40]) for name in others[:5])}"
+    elif statement.subjects[0] != intoto.Subject(digest={subject.digest.algorithm: subject.digest.encoded}):
+        found = "a statement whose subject has more than a digest"
+    else:
+        found = "a statement in other bytes than the canonical ones"
+    raise DocumentError(
+        found,
+        wanted="one as ocibuild build --provenance writes it",
+        where=where,
+        hint="What it says is signed with: --type slsaprovenance1 --predicate FILE",
+    )
+
+
+def _sbom(raw: bytes, subject: Descriptor, where: Digest) -> dict[str, Any]:
+    found = read_object(raw, where=where)
     if found.get("bomFormat") != "CycloneDX":
         raise DocumentError("an SBOM that is none of CycloneDX", wanted='"bomFormat": "CycloneDX"', where=where)
-    return found
-
-
-class _Writer:
-    """A signer, and the store that its signatures go to."""
-
-    def __init__(
-        self, store: Store, signer: Signer | BundleSigner, created: dt.datetime | None, formats: Collection[str]
-    ) -> None:
-        if unknown := [name for name in formats if name not in FORMATS]:
-            raise UsageError(f"the format {unknown[0]!r}", wanted=f"one of: {', '.join(FORMATS)}")
-        if created is not None and created.tzinfo is None:
-            raise UsageError("a time without its zone", wanted="a datetime with tzinfo", where="created")
-        self.store, self.signer, self.created, self.formats = store, signer, created, formats
-        if isinstance(signer, BundleSigner):
-            self.key = None
-            if tuple(formats) == ("tag",):
-                raise UsageError("a signer of bundles", wanted="a key, for the format 'tag'")
-        else:
-            self.key = PublicKey.from_der(signer.public_key, where="signer")
-
-    def write(
-        self, subject: Descriptor, platform: Platform | None, statement: bytes, *, claim: bytes | None = None
-    ) -> Signed:
-        """Sign a statement, and for a signature the claim of the older format; keep what is not there already."""
-        kind = intoto.parse_statement(statement).predicate_type
-        added, layer, bundle = [], None, None
-        # The older one first: who finds a bundle does not look for it any more.
-        if "tag" in self.formats and self.key is not None:
-            layer = self._claim(subject, claim) if claim is not None else self._attestation(subject, statement, kind)
-            added += ["tag"] if layer.is_new else []
-        if "bundle" in self.formats:
-            bundle = self._bundle(subject, statement, kind)
-            added += ["bundle"] if bundle.is_new else []
-        return Signed(
-            subject=subject,
-            platform=platform,
-            predicate_type=kind,
-            fingerprint=self.key.fingerprint if self.key else "",
-            tag=(layer.name, layer.descriptor) if layer else None,
-            bundle=bundle.descriptor if bundle else None,
-            added=tuple(added),
+    if not cyclonedx.is_about(raw, subject.digest):
+        named = [name[:100] for name in sorted(cyclonedx.subject_digests(raw))]
+        raise DocumentError(
+            f"an SBOM about {', '.join(named[:3])}" if named else "an SBOM that does not say which image it is about",
+            wanted=f"{subject.digest} in metadata.component.hashes",
+            where=where,
+            hint="What it says is signed with: --type cyclonedx --predicate FILE",
         )
-
-    def _sign(self, payload: bytes) -> bytes:
-        assert self.key is not None
-        assert isinstance(self.signer, Signer)
-        signature = self.signer.sign(payload)
-        if not self.key.verify(signature, payload):
-            raise UsageError(
-                "a signer whose signature its public key does not verify",
-                wanted="ECDSA on P-256 over the SHA-256 of the payload, in DER",
-                where=self.key.fingerprint,
-            )
-        return signature
-
-    def _claim(self, subject: Descriptor, claim: bytes) -> Kept:
-        ours, key = simple.parse(claim), self.key
-        assert key is not None
-
-        def is_ours(raw: bytes, annotations: dict[str, str]) -> bool:
-            found = simple.parse(raw)
-            signature = dsse.base64_bytes(annotations.get(simple.SIGNATURE_ANNOTATION, ""), where="signature")
-            is_same = (found.digest, found.reference) == (ours.digest, ours.reference)
-            return is_same and key.verify(signature, raw)
-
-        def make() -> tuple[bytes, dict[str, str]]:
-            return claim, {simple.SIGNATURE_ANNOTATION: base64.b64encode(self._sign(claim)).decode()}
-
-        return keep_layer(self.store, subject, "sig", simple.SIMPLE_SIGNING, is_ours, make)
-
-    def _attestation(self, subject: Descriptor, statement: bytes, kind: str) -> Kept:
-        def is_ours(raw: bytes, _: dict[str, str]) -> bool:
-            return self._says(dsse.parse(raw), statement, subject)
-
-        def make() -> tuple[bytes, dict[str, str]]:
-            # cosign wants the annotation of a signature, which is in the envelope.
-            return dsse.encode(self._envelope(statement)), {"predicateType": kind, simple.SIGNATURE_ANNOTATION: ""}
-
-        return keep_layer(self.store, subject, "att", dsse.ENVELOPE, is_ours, make)
-
-    def _bundle(self, subject: Descriptor, statement: bytes, kind: str) -> Kept:
-        def is_ours(raw: bytes, annotations: dict[str, str]) -> bool:
-            if annotations.get(PREDICATE_ANNOTATION, kind) != kind:
-                return False
-            return self._says(parse_bundle(raw).envelope, statement, subject)
-
-        def make() -> bytes:
-            if isinstance(self.signer, BundleSigner):
-                raw = self.signer.sign_statement(statement)
-                if parse_bundle(raw, where="signer").envelope.payload != statement:
-                    raise UsageError("a signer that has signed something else", wanted="a bundle over the statement")
-                return raw
-            assert self.key is not None
-            return encode_bundle(self._envelope(statement), self.key.hint)
-
-        return keep_bundle(self.store, subject, kind, self.created, is_ours, make)
-
-    def _envelope(self, statement: bytes) -> Envelope:
-        signature = self._sign(dsse.pae(intoto.PAYLOAD_TYPE, statement))
-        return Envelope(payload_type=intoto.PAYLOAD_TYPE, payload=statement, signatures=(("", signature),))
-
-    def _says(self, envelope: Envelope, statement: bytes, subject: Descriptor) -> bool:
-        """Whether an envelope says the same of the same image, signed by our key."""
-        if self.key is None or envelope.payload_type != intoto.PAYLOAD_TYPE:
-            return False
-        ours, found = intoto.parse_statement(statement), intoto.parse_statement(envelope.payload)
-        is_same = (ours.predicate_type, ours.predicate) == (found.predicate_type, found.predicate)
-        if not is_same or not found.is_about(subject.digest):
-            return False
-        return any(self.key.verify(signature, envelope.signed) for _, signature in envelope.signatures)
+    return found

@@ -12,9 +12,10 @@ from ocibuild.errors import ContentError, DocumentError, NotFoundError, StoreErr
 from ocibuild.oci import Descriptor, Manifest, media_types
 from ocibuild.oci.annotations import CREATED
 from ocibuild.oci.canonical import encode
-from ocibuild.store import MemoryStore, Store, copy
+from ocibuild.store import Artifact, MemoryStore, Store, copy
 from ocibuild.store.attached import attached_tag
-from ocibuild.store.base import Artifact
+from ocibuild.store.base import Retagging
+from ocibuild.store.documents import attach_document
 from ocibuild.store.graph import push_blob, read_blob, read_document
 from ocibuild.store.merge import Merged, merge
 
@@ -22,11 +23,10 @@ from .bundle import BUNDLE, CONTENT_ANNOTATION, PREDICATE_ANNOTATION
 
 __all__ = ["Kept", "keep_bundle", "keep_layer"]
 
-_EMPTY: Final = b"{}"
 _NO_TIME: Final = "0001-01-01T00:00:00Z"
 _READ_LIMIT = 100
 _BYTES_LIMIT = 32 * 1024 * 1024
-_TRIES = 5
+_TRIES = 20
 # cosign lists its bundles by the media type of their configuration, where a registry has no referrers API.
 _LISTED: Final = (BUNDLE, media_types.EMPTY)
 
@@ -67,7 +67,7 @@ def keep_layer(
         make: The layer's bytes and annotations.
 
     Raises:
-        DocumentError: The tag names something else.
+        DocumentError: The tag names something else, or what nothing can be added to.
         StoreError: Others write the tag again and again.
     """
     name = attached_tag(subject.digest, kind)
@@ -78,17 +78,33 @@ def keep_layer(
     memory = MemoryStore()
     layer = msgspec.structs.replace(push_blob(memory, raw, media_type), annotations=annotations)
     ours = _signature_image(memory, layer)
+    # Signing may have taken long, and others may have signed meanwhile.
+    there, is_new = _named(store, name), False
     for _ in range(_TRIES):
-        made = ours if there is None else merge(memory, ours, store, there)
-        if isinstance(made, Merged):
-            made.write(memory, store, name)
-        elif made is ours:
-            copy(Artifact(ours, memory), store, tags=[name])
+        if there is not None and layer in _layers(store, there):
+            return Kept(there, name, is_new=is_new)
+        is_new = _write(memory, store, ours, there, name) or is_new
         # Nothing locks the tag of a registry: somebody may have written theirs over ours.
         there = _named(store, name)
-        if there is not None and any(layer == item for item in _layers(store, there)):
-            return Kept(there, name)
+    if there is not None and layer in _layers(store, there):
+        return Kept(there, name, is_new=is_new)
     raise StoreError("the tag of the signatures changes all the time", where=name, hint="Sign again.")
+
+
+def _write(memory: MemoryStore, store: Store, ours: Descriptor, there: Descriptor | None, name: str) -> bool:
+    """Put our image of signatures, merged with the one that is there, in its place; False where that has changed."""
+    made = ours if there is None else merge(memory, ours, store, there)
+    if made == there:
+        raise DocumentError("our signature, described otherwise", wanted="none, or a whole one", where=made.digest)
+    if isinstance(made, Merged):
+        root = made.put(memory, store)
+    else:
+        root = made
+        copy(Artifact(root, memory), store)
+    if isinstance(store, Retagging):
+        return store.retag(root, name, there)
+    store.tag(root, name)
+    return True
 
 
 def _signature_image(memory: MemoryStore, layer: Descriptor) -> Descriptor:
@@ -182,12 +198,4 @@ def keep_bundle(
     annotations = {CONTENT_ANNOTATION: "dsse-envelope", PREDICATE_ANNOTATION: predicate_type}
     if created is not None:
         annotations[CREATED] = created.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    manifest = Manifest(
-        media_type=media_types.IMAGE_MANIFEST,
-        artifact_type=BUNDLE,
-        config=push_blob(store, _EMPTY, media_types.EMPTY),
-        layers=(push_blob(store, make(), BUNDLE),),
-        subject=subject.bare,
-        annotations=annotations,
-    )
-    return Kept(push_blob(store, encode(manifest), media_types.IMAGE_MANIFEST))
+    return Kept(attach_document(store, subject, make(), BUNDLE, annotations=annotations))

@@ -22,12 +22,14 @@ from ocibuild.errors import AuthError, DocumentError, UsageError
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey, EllipticCurvePublicKey
 
-__all__ = ["KeySigner", "KeyWarning", "Passphrase", "PublicKey", "load_public_key", "load_signer"]
+__all__ = ["KeySigner", "KeyWarning", "Passphrase", "PublicKey", "key_name", "load_public_key", "load_signer"]
 
 Passphrase = Callable[[], bytes] | bytes | None
 """What opens an encrypted key, or what gives it when it is needed."""
 
 _FILE_LIMIT = 64 * 1024
+_NAME_LIMIT = 1024
+_BASE64 = re.compile(r"[A-Za-z0-9+/=_ -]{64,}")
 _WANTED = "a key of ECDSA on P-256 in PEM"
 _BEGIN = re.compile(rb"^-----BEGIN ([A-Z0-9 ]{1,60})-----[ \t]*\r?$", re.MULTILINE)
 _PLAIN = ("PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY")
@@ -137,6 +139,7 @@ def load_signer(path: Path | str, *, passphrase: Passphrase = None) -> KeySigner
         KeyWarning: Others can read the file.
     """
     raw, mode = _read(path)
+    path = key_name(path)
     blocks = [block for block in _blocks(raw) if block[0].endswith("PRIVATE KEY")]
     if len(blocks) != 1 or blocks[0][0] not in (*_PLAIN, *_COSIGN):
         raise UsageError(_names(raw), wanted=f"the private part of {_WANTED}", where=path)
@@ -170,6 +173,7 @@ def load_public_key(path: Path | str) -> PublicKey:
         DocumentError: The key is damaged.
     """
     raw, _ = _read(path)
+    path = key_name(path)
     blocks = [block for label, block in _blocks(raw) if label == "PUBLIC KEY"]
     if len(blocks) != 1:
         hint = ""
@@ -179,16 +183,31 @@ def load_public_key(path: Path | str) -> PublicKey:
     return PublicKey.from_der(_inner(blocks[0], path), where=path)
 
 
+def key_name(path: Path | str) -> Path | str:
+    """What to call a key's file in messages: where a key itself was given in the place of a name, not that."""
+    text = os.fspath(path)
+    if "\n" in text or "\r" in text or "-----BEGIN" in text or len(text) > _NAME_LIMIT:
+        return "--key"
+    # What is there is no key. A slash is of base64 and of paths, which seldom have all of the rest too.
+    kinds = ("[A-Z]", "[a-z]", "[0-9]")
+    is_key = any(
+        "/" not in run or all(re.search(kind, run) for kind in kinds) for run in _BASE64.findall(text)
+    ) and not os.path.exists(text)
+    return "--key" if is_key else path
+
+
 def _read(path: Path | str) -> tuple[bytes, int]:
     """A key file's bytes and mode."""
+    where = key_name(path)
     try:
         with open(path, "rb") as stream:
             raw, mode = stream.read(_FILE_LIMIT + 1), os.fstat(stream.fileno()).st_mode
     except (OSError, ValueError) as error:
         found = f"cannot be read: {getattr(error, 'strerror', None) or error}"
-        raise UsageError(found, wanted=_WANTED, where=path) from None
+        hint = "" if where is path else "Give a file's name, not the key."
+        raise UsageError(found, wanted=_WANTED, where=where, hint=hint) from None
     if len(raw) > _FILE_LIMIT:
-        raise UsageError(f"more than {_FILE_LIMIT} bytes", wanted=_WANTED, where=path)
+        raise UsageError(f"more than {_FILE_LIMIT} bytes", wanted=_WANTED, where=where)
     return raw, mode
 
 

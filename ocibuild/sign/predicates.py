@@ -6,11 +6,11 @@ import datetime as dt
 import re
 from typing import Any, Final
 
-from ocibuild.errors import UsageError
+from ocibuild.errors import DocumentError, UsageError
 from ocibuild.intoto import CYCLONEDX, SLSA_PROVENANCE
 from ocibuild.oci.canonical import DOCUMENT_LIMIT, decode
 
-__all__ = ["CUSTOM", "PREDICATE_TYPES", "predicate_type", "read_predicate"]
+__all__ = ["CUSTOM", "PREDICATE_TYPES", "predicate_type", "read_object", "read_predicate"]
 
 CUSTOM: Final = "https://cosign.sigstore.dev/attestation/v1"
 
@@ -47,7 +47,28 @@ def predicate_type(name: str) -> str:
     return name
 
 
-def read_predicate(kind: str, raw: bytes, created: dt.datetime | None) -> dict[str, Any]:
+def read_object(raw: bytes, *, where: object) -> dict[str, Any]:
+    """A JSON object of any members.
+
+    Raises:
+        DocumentError: It is none, or one that two parsers could read differently.
+    """
+    try:
+        raw.decode()
+        found: dict[str, Any] = decode(raw, dict, where=where)
+    except UnicodeDecodeError:
+        raise DocumentError("no JSON: it is no UTF-8", wanted="a JSON object", where=where) from None
+    except DocumentError as error:
+        reason = error.found.removeprefix("not a valid dict: ")
+        if reason == error.found:
+            raise
+        raise DocumentError(f"no JSON object: {reason}", where=where) from None
+    return found
+
+
+def read_predicate(
+    kind: str, raw: bytes, created: dt.datetime | None, *, where: object = "predicate"
+) -> dict[str, Any]:
     """A predicate from a file's bytes: a JSON object; cosign's own type for anything else takes any text.
 
     Raises:
@@ -55,10 +76,9 @@ def read_predicate(kind: str, raw: bytes, created: dt.datetime | None) -> dict[s
         UsageError: It is no text, or too long.
     """
     if kind != CUSTOM:
-        found: dict[str, Any] = decode(raw, dict, where="predicate")
-        return found
+        return read_object(raw, where=where)
     try:
         text = raw[: DOCUMENT_LIMIT + 1].decode()
     except UnicodeDecodeError:
-        raise UsageError("a predicate that is no UTF-8", wanted="text", where="predicate") from None
+        raise UsageError("a predicate that is no UTF-8", wanted="text", where=where) from None
     return {"Data": text, "Timestamp": created.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if created else ""}

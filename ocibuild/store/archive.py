@@ -120,6 +120,10 @@ class ArchiveStore:
         """See `Store.tag`."""
         self._writable().tag(descriptor, name)
 
+    def retag(self, descriptor: Descriptor, name: str, expected: Descriptor | None) -> bool:
+        """See `Retagging.retag`; another process's change is found when the store is closed."""
+        return self._writable().retag(descriptor, name, expected)
+
     def tags(self) -> dict[str, Descriptor]:
         """See `LocalStore.tags`."""
         return tags_in(self.index())

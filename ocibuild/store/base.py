@@ -16,7 +16,7 @@ import msgspec
 from ocibuild.layer.build import BlobWriter
 from ocibuild.oci import Descriptor, Digest
 
-__all__ = ["Artifact", "Fetcher", "LocalStore", "RemoteStore", "Store"]
+__all__ = ["Artifact", "Fetcher", "LocalStore", "RemoteStore", "Retagging", "Store"]
 
 
 class Fetcher(Protocol):
@@ -66,13 +66,28 @@ class Store(Fetcher, Protocol):
 
 
 class LocalStore(Store, Protocol):
-    """A store on this machine, which also takes blobs whose digest is known only at their end."""
+    """A store on this machine, which also takes blobs whose digest is known only at their end.
+
+    Layouts, archives and stores in memory are `Retagging` too.
+    """
 
     def ingest(self) -> AbstractContextManager[BlobWriter]:
         """A writer that hashes while it writes; leaving it without `commit` leaves nothing behind."""
 
     def tags(self) -> dict[str, Descriptor]:
         """Every tag and what it names, sorted."""
+
+
+@runtime_checkable
+class Retagging(Protocol):
+    """A store that can move a tag only if nobody else has moved it meanwhile."""
+
+    def retag(self, descriptor: Descriptor, name: str, /, expected: Descriptor | None) -> bool:
+        """Name a manifest or index that is here, if the tag still names what is expected (None: nothing).
+
+        Returns:
+            Whether it was named. If not, nothing has changed: look again at what the tag names.
+        """
 
 
 @runtime_checkable

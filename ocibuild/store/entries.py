@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from ocibuild.errors import ContentError, DocumentError, NotFoundError
 from ocibuild.oci import Descriptor, Digest, Index, media_types
@@ -15,6 +15,7 @@ from .graph import DOCUMENTS, read_blob, read_document, referrer_of
 
 __all__ = [
     "add_entry",
+    "digests_of",
     "document_descriptor",
     "entry_name",
     "links_in",
@@ -24,28 +25,58 @@ __all__ = [
 ]
 
 
+_ENTRIES_LIMIT = 50_000
+_LISTS_LIMIT = 64 * 1024 * 1024
+
+
 def entry_name(entry: Descriptor) -> str:
-    """The tag of an entry, empty where it has none."""
-    return (entry.annotations or {}).get(REF_NAME, "")
+    """The tag of an entry, empty where it has none. A digest is no tag, whatever says so: it names its own bytes only."""
+    name = (entry.annotations or {}).get(REF_NAME, "")
+    return "" if Digest.is_valid(name) else name
 
 
-def tags_in(index: Index) -> dict[str, Descriptor]:
-    """Every tag and what it names, sorted."""
-    return {entry_name(item): item.bare for item in sorted(index.manifests, key=entry_name) if entry_name(item)}
+def tags_in(index: Index, is_wanted: Callable[[str], bool] = bool) -> dict[str, Descriptor]:
+    """Every tag that is wanted and what it names, sorted.
+
+    Raises:
+        DocumentError: One names two manifests.
+    """
+    found: dict[str, Descriptor] = {}
+    for item in index.manifests:
+        name = entry_name(item)
+        if name and is_wanted(name) and found.setdefault(name, item.bare).digest != item.digest:
+            raise _ambiguous(name)
+    return dict(sorted(found.items()))
+
+
+def digests_of(index: Index, tag: str) -> set[Digest]:
+    """What a tag names among the entries: one manifest, where the index is sound."""
+    return {item.digest for item in index.manifests if entry_name(item) == tag}
+
+
+def _ambiguous(tag: str) -> DocumentError:
+    """Of two readers one takes the first entry and one the last."""
+    hint = "Name the image by its digest, or give it the tag anew."
+    return DocumentError(f"the tag {tag!r} on two images", wanted="one image a tag", where="index.json", hint=hint)
 
 
 def resolve_in(index: Index, name: str, *, where: object) -> Descriptor | None:
     """What a tag or digest names among the entries; None for a digest that none of them has.
 
     Raises:
-        NotFoundError: No such tag; the message lists those there are.
+        NotFoundError: No such tag; the message lists those there are, but for what is attached to images.
+        DocumentError: The tag names two manifests.
     """
-    tags = tags_in(index)
-    if name in tags:
-        return tags[name]
-    if not Digest.is_valid(name):
-        raise NotFoundError(f"no tag {name!r}", wanted=f"one of: {', '.join(tags) or 'none'}", where=where)
-    return next((item.bare for item in index.manifests if item.digest == name), None)
+    if Digest.is_valid(name):
+        return next((item.bare for item in index.manifests if item.digest == name), None)
+    found = [item.bare for item in index.manifests if entry_name(item) == name] if name else []
+    if len({item.digest for item in found}) > 1:
+        raise _ambiguous(name)
+    if found:
+        return found[0]
+    tags = sorted({entry_name(item) for item in index.manifests} - {""})
+    known = ", ".join(tag for tag in tags if not is_attached_tag(tag)) or "none"
+    raise NotFoundError(f"no tag {name!r}", wanted=f"one of: {known}", where=where)
 
 
 def document_descriptor(source: Fetcher, digest: Digest, size: int, *, where: object) -> Descriptor:
@@ -95,8 +126,17 @@ def _listed(source: Fetcher, index: Index, *, is_strict: bool) -> Iterator[Descr
     """The manifests that may be referrers, each once: the entries, and what the indexes list that stand for the API."""
     seen: set[Digest] = set()
     todo = list(index.manifests)
-    lists = [item for item in todo if item.media_type in media_types.INDEXES and _is_fallback(entry_name(item))]
-    for item in lists:
+    # Thousands of tags may name one list.
+    lists = {
+        item.digest: item for item in todo if item.media_type in media_types.INDEXES and _is_fallback(entry_name(item))
+    }
+    size = 0
+    for item in lists.values():
+        size += item.size
+        if size > _LISTS_LIMIT or len(todo) > _ENTRIES_LIMIT:
+            raise ContentError(
+                f"more than {_ENTRIES_LIMIT} referrers or {_LISTS_LIMIT} bytes of lists of them", where=item.digest
+            )
         try:
             document = read_document(source, item)
         except (NotFoundError, ContentError):
@@ -107,8 +147,8 @@ def _listed(source: Fetcher, index: Index, *, is_strict: bool) -> Iterator[Descr
     for item in todo:
         if item.digest in seen:
             continue
-        seen.add(item.digest)
         if item.media_type in DOCUMENTS:
+            seen.add(item.digest)
             yield item
         elif is_strict:
             raise DocumentError(f"a manifest of unknown type {item.media_type}", where=item.digest)

@@ -14,6 +14,7 @@ from .base import Artifact, Fetcher, Store
 __all__ = [
     "DOCUMENTS",
     "find_platform",
+    "identity",
     "platform_images",
     "push_blob",
     "read_blob",
@@ -94,6 +95,8 @@ def read_config(source: Fetcher, manifest: Manifest) -> ImageConfig:
 def walk(source: Fetcher, root: Descriptor) -> Iterator[Descriptor]:
     """Every blob the root reaches, each once, children before what names them. `subject` is not followed.
 
+    What is named as a manifest and as a blob comes as both, as it is two things to a registry.
+
     Args:
         source: Where documents are read from.
         root: Where to begin.
@@ -102,7 +105,7 @@ def walk(source: Fetcher, root: Descriptor) -> Iterator[Descriptor]:
         ContentError: The graph is larger than any honest one, or an index names a manifest of an unknown type.
         NotFoundError, DigestMismatchError, DocumentError: A manifest is missing or damaged.
     """
-    seen: set[Digest] = set()
+    seen: set[tuple[Digest, bool]] = set()
     stack: list[tuple[Descriptor, bool]] = [(root, False)]
     while stack:
         descriptor, children_done = stack.pop()
@@ -110,9 +113,10 @@ def walk(source: Fetcher, root: Descriptor) -> Iterator[Descriptor]:
             yield descriptor
             continue
         # A digest cannot name itself, so a graph of verified manifests has no cycle; `seen` ends shared branches.
-        if descriptor.digest in seen:
+        key = identity(descriptor)
+        if key in seen:
             continue
-        seen.add(descriptor.digest)
+        seen.add(key)
         if len(seen) > GRAPH_LIMIT:
             raise ContentError(f"more than {GRAPH_LIMIT} blobs reached", where=root.digest)
         stack.append((descriptor, True))
@@ -126,6 +130,11 @@ def walk(source: Fetcher, root: Descriptor) -> Iterator[Descriptor]:
             # What it names could not be followed: a copy would be incomplete, and a collection would lose it.
             raise DocumentError(f"a manifest of unknown type {unknown.media_type}", where=unknown.digest)
         stack.extend((child, False) for child in reversed(children))
+
+
+def identity(descriptor: Descriptor) -> tuple[Digest, bool]:
+    """What tells apart the things to copy: the digest, and whether it names a document to follow."""
+    return descriptor.digest, descriptor.media_type in DOCUMENTS
 
 
 def _children(document: Manifest | Index) -> tuple[Descriptor, ...]:

@@ -33,7 +33,7 @@ def known_layers(store: LocalStore, platform: Platform, compression: Compression
     found: dict[Digest, Descriptor] = {}
     try:
         roots = {item.digest: item for name, item in store.tags().items() if not is_attached_tag(name)}
-    except (NotFoundError, StoreError):
+    except (ContentError, NotFoundError, StoreError):
         return found
     for root in list(roots.values())[:_IMAGES_LIMIT] if compression is not Compression.ZSTD else ():
         try:

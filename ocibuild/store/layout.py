@@ -10,7 +10,7 @@ import contextlib
 import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from ocibuild.oci.canonical import DOCUMENT_LIMIT, decode, encode
 from ocibuild.oci.reference import check_tag
 
 from .blobs import BlobFolder, FileWriter
-from .entries import add_entry, document_descriptor, referrers_in, resolve_in, tags_in
+from .entries import add_entry, digests_of, document_descriptor, referrers_in, resolve_in, tags_in
 from .files import (
     Staging,
     exclusive,
@@ -153,6 +153,11 @@ class LayoutStore:
         """See `Store.tag`."""
         self.add(descriptor.bare.with_annotation(REF_NAME, check_tag(name)))
 
+    def retag(self, descriptor: Descriptor, name: str, expected: Descriptor | None) -> bool:
+        """See `Retagging.retag`; other processes are waited for."""
+        entry = descriptor.bare.with_annotation(REF_NAME, check_tag(name))
+        return self._add(entry, lambda index: digests_of(index, name) == ({expected.digest} if expected else set()))
+
     def replace_index(self, index: Index) -> None:
         """Put a whole `index.json` in place of the one there is."""
         staging = self._session()
@@ -174,14 +179,20 @@ class LayoutStore:
         Raises:
             NotFoundError: Its blob is not here.
         """
+        self._add(entry, lambda _: True)
+
+    def _add(self, entry: Descriptor, is_wanted: Callable[[Index], bool]) -> bool:
         staging = self._session()
         if not self._blobs.exists(entry):
             raise NotFoundError("no such blob in the layout", where=entry.digest)
         with self._lock, store_errors(self.path), exclusive(self.path / "oci-layout"):
             index = self.index()
+            if not is_wanted(index):
+                return False
             new = add_entry(index, entry)
             if new != index:
                 self._write_index(new, staging)
+            return True
 
     def gc(self) -> tuple[int, int]:
         """Remove every blob that nothing in `index.json` reaches; the number of blobs and of bytes removed.

@@ -79,6 +79,18 @@ class MemoryStore:
         with self._lock:
             self._tags[name] = descriptor.bare
 
+    def retag(self, descriptor: Descriptor, name: str, expected: Descriptor | None) -> bool:
+        """See `Retagging.retag`."""
+        check_tag(name)
+        if not self.exists(descriptor):
+            raise NotFoundError("no such blob in memory", where=descriptor.digest)
+        with self._lock:
+            now = self._tags.get(name)
+            if (now and now.digest) != (expected and expected.digest):
+                return False
+            self._tags[name] = descriptor.bare
+            return True
+
     def tags(self) -> dict[str, Descriptor]:
         """See `LocalStore.tags`."""
         with self._lock:

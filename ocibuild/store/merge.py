@@ -31,7 +31,17 @@ class Merged(msgspec.Struct, frozen=True):
     layers: tuple[Descriptor, ...]
 
     def write(self, source: Fetcher, store: Store, tag: str) -> Descriptor:
-        """Put it into a store, the missing layers taken from a source, and name it.
+        """Put it into a store and name it.
+
+        Raises:
+            StoreError, RegistryError: The store cannot be written.
+        """
+        root = self.put(source, store)
+        store.tag(root, tag)
+        return root
+
+    def put(self, source: Fetcher, store: Store) -> Descriptor:
+        """Put it into a store, the missing layers taken from a source; it has no name yet.
 
         Raises:
             StoreError, RegistryError: The store cannot be written.
@@ -44,7 +54,6 @@ class Merged(msgspec.Struct, frozen=True):
         raw = encode(self.manifest)
         root = Descriptor.of(raw, media_types.IMAGE_MANIFEST)
         store.push(root, io.BytesIO(raw))
-        store.tag(root, tag)
         return root
 
 
@@ -93,9 +102,9 @@ def _manifest(source: Fetcher, descriptor: Descriptor) -> Manifest:
     return document
 
 
-def _identity(layer: Descriptor) -> tuple[Digest, bytes]:
+def _identity(layer: Descriptor) -> tuple[str, Digest, bytes]:
     """What tells one signature from another: the same payload may be signed by several."""
-    return layer.digest, encode(layer.annotations or {})
+    return layer.media_type, layer.digest, encode(layer.annotations or {})
 
 
 def _config(source: Fetcher, manifest: Manifest) -> dict[str, Any] | None:

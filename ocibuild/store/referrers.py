@@ -11,7 +11,7 @@ import msgspec
 from ocibuild.errors import ContentError, DocumentError, NotFoundError, UsageError
 from ocibuild.oci import Descriptor, Digest, Index
 
-from .attached import KINDS, attached_tag
+from .attached import KINDS, attached_tag, is_attached_tag
 from .base import Fetcher, RemoteStore, Store
 from .entries import links_in, tags_in
 from .graph import DOCUMENTS, walk
@@ -67,7 +67,7 @@ def find_attached(source: Fetcher, root: Descriptor) -> list[Attachment]:
     # Of a layout all is read at once: to look anew for each manifest's would take its square.
     index = source.index() if isinstance(source, _Indexed) else None
     links = links_in(source, index) if index is not None else None
-    tags = tags_in(index) if index is not None else None
+    tags = tags_in(index, is_attached_tag) if index is not None else None
     size = 0
     while level:
         listed = [links.get(item.digest, []) for item in level] if links is not None else _ask(source, level)

@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 
-from ocibuild.errors import DocumentError
+from ocibuild.errors import DocumentError, NotFoundError, StoreError
 from ocibuild.layer.stream import PullStream, drain
 from ocibuild.oci import Descriptor, Digest, Platform
 from ocibuild.oci.media_types import INDEXES, MANIFESTS
 from ocibuild.oci.reference import check_tag
 
-from .base import Artifact, Fetcher, RemoteStore, Store
-from .graph import DOCUMENTS, find_platform, walk
-
-if TYPE_CHECKING:
-    from .merge import Merged
+from .base import Artifact, Fetcher, RemoteStore, Retagging, Store
+from .graph import DOCUMENTS, find_platform, identity, walk
 
 __all__ = ["copy"]
 
 _CHUNK = 1024 * 1024
+_TRIES = 5
 
 Tell = Callable[[Descriptor, int], None]
 Done = Callable[[Descriptor], None]
@@ -85,7 +83,7 @@ def copy(
     attached = _plan(transfer, artifact.root) if referrers else None
     there = transfer.there([artifact.root])
     if transfer.is_remote and getattr(artifact.source, "is_carried", False):
-        roots = [artifact.root, *(attached.roots if attached is not None else ())]
+        roots = [artifact.root, *((*attached.roots, *attached.merged.values()) if attached is not None else ())]
         _verify(artifact.source, [root for root in roots if root.digest not in there])
     transfer.run([artifact.root], there, held_back=held_back)
     if attached is not None:
@@ -105,7 +103,7 @@ def copy(
 
 def _verify(source: Fetcher, roots: Iterable[Descriptor]) -> None:
     """Read all that some roots reach, so that damage is found before anything is written."""
-    reached = {item.digest: item for root in roots for item in walk(source, root)}
+    reached = {identity(item): item for root in roots for item in walk(source, root)}
     for item in reached.values():
         if item.media_type not in DOCUMENTS:  # those the walk has read
             with source.fetch(item) as stream:
@@ -130,11 +128,11 @@ class _Transfer(msgspec.Struct, frozen=True):
 
     def run(self, roots: Sequence[Descriptor], there: set[Digest], *, held_back: Descriptor | None = None) -> None:
         """Copy what the roots reach, but for what is held back and what the roots reach that are there."""
-        known = {item.digest for root in roots if root.digest in there for item in walk(self.source, root)}
-        reached = list({item.digest: item for root in roots for item in walk(self.source, root)}.values())
-        missing = [item for item in reached if item.digest not in known]
+        known = {identity(item) for root in roots if root.digest in there for item in walk(self.source, root)}
+        reached = list({identity(item): item for root in roots for item in walk(self.source, root)}.values())
+        missing = [item for item in reached if identity(item) not in known]
         for item in reached:
-            if item.digest in known and (held_back is None or item.digest != held_back.digest):
+            if identity(item) in known and (held_back is None or item.digest != held_back.digest):
                 self.tell_done(item)
         blobs = [item for item in missing if item.media_type not in DOCUMENTS]
         self._move_all(blobs, self.move)
@@ -183,9 +181,9 @@ class _Transfer(msgspec.Struct, frozen=True):
         self.done(descriptor)
 
     def tell_done(self, descriptor: Descriptor) -> None:
-        """Tell of a blob that is there without having been read."""
-        self.tell(descriptor, descriptor.size)
+        """Tell of a blob that is there without having been read: done before any progress."""
         self.done(descriptor)
+        self.tell(descriptor, descriptor.size)
 
 
 class _Attached(msgspec.Struct, frozen=True):
@@ -195,22 +193,51 @@ class _Attached(msgspec.Struct, frozen=True):
         roots: Manifests to copy, in this order.
         there: Those of them that the destination has.
         tags: The tags that are to name one of them.
-        merged: Images of signatures that are to be written in place of what a tag names.
+        merged: Images of signatures, by the tag that names others at the destination, which are to stay.
     """
 
     roots: tuple[Descriptor, ...]
     there: set[Digest]
     tags: dict[str, Descriptor]
-    merged: dict[str, Merged]
+    merged: dict[str, Descriptor]
 
     def run(self, transfer: _Transfer) -> None:
         """Copy: referrers one by one, as two at a time could lose each other from the list that stands for the API."""
         for root in self.roots:
             transfer.run([root], self.there)
-        for tag, image in self.merged.items():
-            image.write(transfer.source, transfer.store, tag)
+        for tag, root in self.merged.items():
+            _merge(transfer, tag, root)
+        quiet = msgspec.structs.replace(transfer, tell=_untold, done=_untold)
         for tag, root in self.tags.items():
-            transfer.store.tag(root, tag)
+            if isinstance(transfer.store, Retagging) and not tag.endswith(".sbom"):
+                _merge(quiet, tag, root)
+            else:
+                transfer.store.tag(root, tag)
+
+
+def _merge(transfer: _Transfer, tag: str, ours: Descriptor) -> None:
+    """Add signatures to those that a tag names now: others may have signed since the plan was made."""
+    from .merge import Merged, merge
+
+    source, store = transfer.source, transfer.store
+    for _ in range(_TRIES):
+        try:
+            theirs = store.resolve(tag)
+        except NotFoundError:
+            theirs = None
+        root = ours if theirs is None else merge(source, ours, store, theirs)
+        if root == theirs:
+            return
+        if isinstance(root, Merged):
+            root = root.put(source, store)
+        else:
+            transfer.run([root], set())
+        if not isinstance(store, Retagging):
+            store.tag(root, tag)
+            return
+        if store.retag(root, tag, theirs):
+            return
+    raise StoreError(f"the tag {tag} changes all the time", where=ours.digest, hint="Try again.")
 
 
 def _plan(transfer: _Transfer, root: Descriptor) -> _Attached:
@@ -227,7 +254,7 @@ def _plan(transfer: _Transfer, root: Descriptor) -> _Attached:
         subjects = {item.subject.digest: item.subject for item in referrers.values() if item.descriptor.digest in there}
         there &= {item.digest for subject in subjects.values() for item in store.referrers(subject)}
     wanted = {item.tag: item.descriptor for item in found if item.tag}
-    kept, merged = set[str](), dict[str, Merged]()
+    kept, merged = set[str](), dict[str, Descriptor]()
     for tag, theirs in named(store, wanted).items():
         ours = wanted[tag]
         if ours.digest == theirs.digest:
@@ -237,7 +264,7 @@ def _plan(transfer: _Transfer, root: Descriptor) -> _Attached:
         # An SBOM is one document, and moves as any tag does; signatures that are only there stay.
         whole = ours if tag.endswith(".sbom") else merge(transfer.source, ours, store, theirs)
         if isinstance(whole, Merged):
-            merged[tag] = whole
+            merged[tag] = ours
         elif whole.digest != ours.digest:
             del wanted[tag]
     roots = [item.descriptor for item in found if not item.tag or (item.tag in wanted and item.tag not in merged)]

@@ -54,7 +54,7 @@ def verify(
         >>> signer = KeySigner(ec.generate_private_key(ec.SECP256R1()))
         >>> verify(image, [PublicKey.from_der(signer.public_key)])
         Traceback (most recent call last):
-        ocibuild.errors.SignatureError: sha256:...: not signed
+        ocibuild.errors.SignatureError: sha256:...: not signed. Sign it ...
     """
     verdict = examine(image, keys, policy=policy, platforms=platforms)
     if (error := verdict.error()) is not None:
@@ -76,7 +76,9 @@ def examine(
             raise UsageError("keys given, and keys in the policy", wanted="one or the other")
         keys = policy.keys
     if not keys:
-        raise UsageError("no key", wanted="the public key of whoever signs")
+        raise UsageError(
+            "no key", wanted="the public key of whoever signs", hint="Say --key FILE, or name it in the policy."
+        )
     return _examine(image, keys, policy, platforms=platforms)
 
 
@@ -101,6 +103,8 @@ def _examine(image: Artifact, keys: Sequence[PublicKey], policy: Policy | None, 
             attestations.append(good)
     is_index = isinstance(document, Index)
     below = {child.digest: child for _, child in children} if platforms and is_index else {}
+    if platforms and isinstance(document, Index):
+        _check_platforms(document, image)
     if len(below) > COUNT_LIMIT:
         raise DocumentError(
             f"{len(below)} images", wanted=f"at most {COUNT_LIMIT} with --platforms", where=image.digest
@@ -113,9 +117,21 @@ def _examine(image: Artifact, keys: Sequence[PublicKey], policy: Policy | None, 
         attestations=tuple(attestations),
         refused=tuple(refused),
         notes=(_COSIGN,) if _is_hidden(evidence, signatures) else (),
-        rules=evaluate(policy, image, signatures, attestations) if policy is not None else (),
-        images=tuple(_examine(child, keys, None, platforms=False) for child in below.values()),
+        rules=evaluate(policy, image, signatures, attestations) if policy is not None and signatures else (),
+        images=tuple(_examine(child, keys, _of_signatures(policy), platforms=False) for child in below.values()),
     )
+
+
+def _check_platforms(index: Index, image: Artifact) -> None:
+    """Every image must be known by its platform: a runtime may take one that names none."""
+    if not index.manifests or any(child.platform is None for child in index.manifests):
+        found = "an image that names no platform" if index.manifests else "an index of nothing"
+        raise DocumentError(found, wanted="a platform for each image, with --platforms", where=image.digest)
+
+
+def _of_signatures(policy: Policy | None) -> Policy | None:
+    """What a policy asks of the image of one platform: as many signatures as of the index."""
+    return Policy(threshold=policy.threshold) if policy is not None and policy.threshold is not None else None
 
 
 def _is_hidden(evidence: Evidence, signatures: Sequence[Signature]) -> bool:

@@ -217,7 +217,7 @@ def _provenance(table: ProvenanceRule, where: object) -> ProvenanceRule:
     if table.source is None:
         return table
     source, ref = split_repository(table.source)
-    if ref:
+    if ref or not source:
         found = f"provenance.source = {table.source!r}"
         raise UsageError(found, wanted="a repository without a revision, which is not compared", where=where)
     return msgspec.structs.replace(table, source=source)

@@ -37,11 +37,16 @@ def source_repositories(predicate: dict[str, Any]) -> set[str]:
     """
     definition = _object(predicate.get("buildDefinition"))
     told = _object(definition.get("externalParameters"))
-    given = [_object(told.get("workflow")).get("repository"), told.get("repository"), told.get("source")]
-    given += [_object(item).get("uri") for item in given]
-    if named := {split_repository(item)[0] for item in given if isinstance(item, str) and item}:
+    given = (_object(told.get("workflow")).get("repository"), told.get("repository"), told.get("source"))
+    if named := {_repository(item) for item in given if item is not None}:
         return named
     return {split_repository(uri)[0] for uri in _uris(definition) if uri.startswith("git+")}
+
+
+def _repository(given: Any) -> str:
+    """What a parameter names; one that is not understood is no repository, and not passed over."""
+    text = given if isinstance(given, str) else _object(given).get("uri")
+    return split_repository(text)[0] if isinstance(text, str) and text else "unclear"
 
 
 def builder_of(predicate: dict[str, Any]) -> str | None:

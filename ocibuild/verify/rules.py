@@ -8,8 +8,10 @@ from pathlib import Path
 from ocibuild.describe import ImageDescription, describe
 from ocibuild.errors import ContentError, NotFoundError, SourceError, UsageError
 from ocibuild.intoto import CYCLONEDX, SLSA_PROVENANCE
+from ocibuild.oci import Index
 from ocibuild.oci.annotations import BASE_NAME
 from ocibuild.store import Artifact
+from ocibuild.store.graph import read_document
 
 from .policy import ChecksRule, Policy, ProvenanceRule
 from .predicates import builder_of, is_cyclonedx, source_repositories
@@ -45,7 +47,9 @@ def _rules(
     if policy.sbom:
         found = [item for item in attestations if item.predicate_type == CYCLONEDX]
         good = [item for item in found if is_cyclonedx(item.predicate)]
-        said = good[0].says.get("format", "") if good else ("one that is no CycloneDX" if found else "none")
+        said = (
+            good[0].says.get("format", "") if good else ("one that is no CycloneDX" if found else "none by a given key")
+        )
         yield Rule(rule="sbom", wanted="a signed CycloneDX SBOM", found=said, ok=bool(good))
     if policy.provenance is not None:
         yield from _provenance(
@@ -64,7 +68,7 @@ def _keys(count: int) -> str:
 def _provenance(rule: ProvenanceRule, found: Sequence[Attestation]) -> Iterator[Rule]:
     """One statement must meet all that is wanted: two halves are no whole."""
     if rule.source is None and rule.builder is None:
-        said = found[0].says.get("builder", "one that names no builder") if found else "none"
+        said = found[0].says.get("builder", "one that names no builder") if found else "none by a given key"
         yield Rule(rule="provenance", wanted="a signed SLSA v1 provenance", found=said, ok=bool(found))
         return
     chosen = next((item for item in found if _meets(rule, item)), found[0] if found else None)
@@ -86,7 +90,7 @@ def _meets(rule: ProvenanceRule, item: Attestation) -> bool:
 
 def _listed(said: set[str], chosen: Attestation | None) -> str:
     if chosen is None:
-        return "no signed provenance"
+        return "none by a given key"
     return ", ".join(sorted(said))[:500] or "none named"
 
 
@@ -94,7 +98,7 @@ def _image_rules(policy: Policy, image: Artifact) -> Iterator[Rule]:
     """What manifests and their annotations say; nothing of the layers is read."""
     trouble, images, annotations = "", [], {}
     try:
-        described = describe(image, files=False)
+        described = describe(image, files=False, referrers=False)
         annotations = described.annotations
         # What is for no platform is no image that anybody runs.
         images = [item for item in described.images if item.platform is None or item.platform.os != "unknown"]
@@ -109,13 +113,13 @@ def _image_rules(policy: Policy, image: Artifact) -> Iterator[Rule]:
     if policy.max_size is not None:
         largest = max(images, key=lambda item: item.size, default=None)
         ok = largest is not None and largest.size <= policy.max_size
-        yield Rule(rule="size", wanted=f"at most {policy.max_size} bytes", found=trouble or _size(largest), ok=ok)
+        yield Rule(rule="size", wanted=f"at most {policy.max_size:,} bytes", found=trouble or _size(largest), ok=ok)
 
 
 def _size(image: ImageDescription | None) -> str:
     if image is None:
         return "no image"
-    return f"{image.size} bytes" + (f" ({image.platform})" if image.platform else "")
+    return f"{image.size:,} bytes" + (f" ({image.platform})" if image.platform else "")
 
 
 def _base(annotations: dict[str, str]) -> tuple[str, set[str]]:
@@ -134,7 +138,11 @@ def _checks(rule: ChecksRule, image: Artifact) -> Rule:
     from ocibuild import postgres
     from ocibuild.postgres.sources.image import image_sources
 
+    document = read_document(image.source, image.root)
     wanted = "no findings" if rule.max_severity == "none" else f"no finding worse than {rule.max_severity}"
+    if isinstance(document, Index) and any(child.platform is None for child in document.manifests):
+        # Nobody knows who runs it, and it would not be looked at.
+        return Rule(rule="checks", wanted=wanted, found="an image that names no platform", ok=False)
     try:
         sources = image_sources(image, where=Path(str(image.digest)))
         report = postgres.check(sources, distro=rule.distro, major=rule.pg, name=postgres.image_name(sources))
@@ -143,4 +151,6 @@ def _checks(rule: ChecksRule, image: Artifact) -> Rule:
     limit = _ORDER.index(rule.max_severity)
     worse = [item for item in report.findings if _ORDER.index(item.severity) > limit]
     names = ", ".join(dict.fromkeys(f"{item.severity} {item.id}" for item in worse))
-    return Rule(rule="checks", wanted=wanted, found=names or "none worse", ok=not worse)
+    named = f" --distro {rule.distro}" if rule.distro else ""
+    found = f"{names} (ocibuild check{named} says more)" if worse else "none worse"
+    return Rule(rule="checks", wanted=wanted, found=found, ok=not worse)

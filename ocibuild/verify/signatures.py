@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import hashlib
 from collections.abc import Sequence
 
 from ocibuild.errors import DocumentError, WrongSignatureError
@@ -113,4 +116,13 @@ def _why(hint: str | None, keys: Sequence[PublicKey], *, has_certificate: bool) 
         return "signed with a certificate"
     if hint in {key.hint for key in keys}:
         return "what a given key signed was changed since"
-    return f"by another key ({hint})" if hint else "by another key, or changed since"
+    return f"by another key ({_fingerprint(hint)})" if hint else "by another key, or changed since"
+
+
+def _fingerprint(hint: str) -> str:
+    """A hint as fingerprints are shown; cosign's is the same digest in base64."""
+    with contextlib.suppress(ValueError):
+        raw = base64.b64decode(hint, validate=True)
+        if len(raw) == hashlib.sha256().digest_size:
+            return f"sha256:{raw.hex()}"
+    return hint[:100]

@@ -116,16 +116,19 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
             kind = type(self.refused[0].error)
             return kind(f"no signature that can be read; {reasons[0]}", where=self.digest)
         if self.attestations:
-            types = ", ".join(item.predicate_type for item in self.attestations)
+            types = ", ".join(dict.fromkeys(item.predicate_type for item in self.attestations))
             found = f"not signed: the attestations by a given key ({types}) are no signature of the image"
             return SignatureError(found, where=self.digest)
-        return SignatureError("not signed", where=self.digest)
+        hint = "Sign it with ocibuild sign; what was copied without --referrers has left its signatures behind."
+        return SignatureError("not signed", where=self.digest, hint=hint)
 
     def to_dict(self) -> dict[str, Any]:
         """The verdict as `--json` prints it."""
         error = self.error()
         return {
-            "digest": self.digest,
+            "image": self.digest,
+            # What a script may pin: nothing where anything is wrong.
+            "digest": self.digest if error is None else None,
             "verified": error is None,
             "kind": self.kind,
             "platforms": list(self.platforms),

@@ -15,19 +15,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat, PublicFormat
 
 from ocibuild import Artifact, intoto, open_artifact
 from ocibuild.locations import open_registry
-from ocibuild.oci import Index, Reference
-from ocibuild.oci.canonical import decode
+from ocibuild.oci import Index, Manifest, Reference, media_types
+from ocibuild.oci.canonical import decode, encode
 from ocibuild.registry import RegistryStore
 from ocibuild.sign import FORMATS, attest, load_signer, sign_image
 from ocibuild.sign.bundle import BUNDLE
 from ocibuild.store.attached import attached_tag
-from ocibuild.store.graph import platform_images, read_blob, read_document
+from ocibuild.store.graph import platform_images, push_blob, read_blob, read_document
 from tests.conftest import Result
 from tests.support.registry import registry
 from tests.support.tools import TREES, missing, peer, run
@@ -306,6 +307,32 @@ def test_cosign_verifies_the_provenance_of_a_build(
     [sbom] = verify_attestation(cosign, keys.public, "cyclonedx", f"{name}:1")
     assert sbom["predicate"] == json.loads(SBOM)
     assert verify(cosign, keys.public, f"{name}:1")
+
+
+def test_cosign_takes_an_attested_image_for_a_signed_one(
+    cli: Cli, cosign: Cosign, pushed: Artifact, name: str, other: Keys
+) -> None:
+    """What docs/reference/signing.md warns of; where cosign stops it, the warning can go."""
+    attest(pushed, store_of(pushed), load_signer(other.private, passphrase=PASSPHRASE.encode()), "vuln", b"{}")
+    assert verify(cosign, other.public, f"{name}:1")
+    assert cli("verify", f"{name}:1", "--key", other.public).code == 11
+
+
+def test_a_signature_that_cosign_refuses_for_what_is_beside_it_is_signed_again(
+    cosign: Cosign, pushed: Artifact, name: str, other: Keys
+) -> None:
+    store, signer = store_of(pushed), load_signer(other.private, passphrase=PASSPHRASE.encode())
+    [signed] = sign_image(pushed, store, signer, reference=name, formats=("tag",))
+    assert signed.tag is not None
+    image = read_document(store, signed.tag[1])
+    assert isinstance(image, Manifest)
+    layer = image.layers[0].with_annotation("dev.sigstore.cosign/certificate", "junk")
+    changed = encode(msgspec.structs.replace(image, layers=(layer,)))
+    store.tag(push_blob(store, changed, media_types.IMAGE_MANIFEST), signed.tag[0])
+    assert cosign("verify", "--key", other.public, *OPTIONS, f"{name}:1").returncode != 0
+    [again] = sign_image(pushed, store, signer, reference=name, formats=("tag",))
+    assert again.added == ("tag",)
+    assert verify(cosign, other.public, f"{name}:1")
 
 
 # In a registry

@@ -7,15 +7,23 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from ocibuild import ArchiveStore, Artifact, LayoutStore, LocalStore, MemoryStore, copy
-from ocibuild.errors import ContentError, DigestMismatchError, NotFoundError, OcibuildError
+from ocibuild.errors import (
+    ContentError,
+    DigestMismatchError,
+    NotFoundError,
+    OcibuildError,
+    RegistryError,
+)
 from ocibuild.locations import open_artifact
 from ocibuild.oci import Descriptor, Digest, Index, Manifest, media_types
 from ocibuild.oci.annotations import REF_NAME
 from ocibuild.oci.canonical import encode
 from ocibuild.registry import RegistryStore
+from ocibuild.registry.referrers import add_to_fallback
 from ocibuild.store import find_platform, walk
 from ocibuild.store.attached import attached_tag, is_attached_tag
 from ocibuild.store.graph import push_blob, read_blob, read_config, read_document
@@ -236,6 +244,47 @@ def test_a_referrer_that_a_registry_has_and_does_not_list(sites: dict[str, Sites
         assert found(store, original.root) == found(original.source, original.root)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("kind", ["registry", "api"])
+def test_an_artifact_type_with_a_parameter_hides_nothing(kind: str, sites: dict[str, Sites], tmp_path: Path) -> None:
+    """Older sigstore bundles have one."""
+    target, odd = place(kind, sites, tmp_path), "application/vnd.dev.sigstore.bundle+json;version=0.2"
+    with target.open() as store:
+        assert isinstance(store, RegistryStore)
+        made = copy(image(), store, tags=["1"])
+        empty = push_blob(store, b"{}", media_types.EMPTY)
+        signed = sign(store, made.root)  # type: ignore[arg-type]
+        manifest = Manifest(config=empty, layers=(empty,), artifact_type=odd, subject=made.root.bare)
+        raw = encode(msgspec.structs.replace(manifest, media_type=media_types.IMAGE_MANIFEST))
+        poison = Descriptor.of(raw, media_types.IMAGE_MANIFEST)
+        url = f"manifests/{poison.digest}"
+        store._send("PUT", url, "pull,push", body=raw, headers={"Content-Type": poison.media_type})
+        if kind == "registry":
+            add_to_fallback(store, made.root, msgspec.structs.replace(poison, artifact_type=odd))
+    with target.open() as store:
+        listed = {item.digest: item.artifact_type for item in store.referrers(made.root)}
+        assert listed[signed.digest] == signed.artifact_type or signed.artifact_type is None
+        assert listed[poison.digest] == odd
+        assert len(store.referrers(made.root, artifact_type=odd)) == 1
+        there = MemoryStore()
+        copy(Artifact(made.root, store), there, referrers=True)
+        assert {item.digest for item in there.referrers(made.root)} == listed.keys()
+    with target.open() as store:  # the list can still be added to
+        sign(store, find_platform(made, ARM64).root)  # type: ignore[arg-type]
+        assert len(store.referrers(made.root)) == 2
+
+
+@pytest.mark.parametrize("kind", ["registry", "api"])
+def test_a_list_without_end(
+    kind: str, sites: dict[str, Sites], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with place(kind, sites, tmp_path).open() as store:
+        copy(image(), store, tags=["1"], referrers=True)
+        assert len(store.referrers(image().root)) == 1
+        monkeypatch.setattr("ocibuild.registry.referrers._ITEMS", 0)
+        with pytest.raises(RegistryError, match="more than 0 referrers"):
+            store.referrers(image().root)
+
+
 def test_the_list_of_another_tool_in_a_layout(tmp_path: Path) -> None:
     """Some keep the index that stands for the API in layouts too, under its tag, and list nothing else."""
     store = MemoryStore()
@@ -440,6 +489,62 @@ def test_a_damaged_archive_is_found_before_anything_is_sent(bundle: Path, sites:
     with place("registry", sites, bundle.parent).open() as store:
         copied = copy(open_artifact(f"oci-archive:{bundle}:1"), store, tags=["1"], referrers=True)
         assert found(store, copied.root) == found(image().source, image().root)  # type: ignore[arg-type]
+
+
+def test_signatures_that_are_to_be_merged_are_verified_before_anything_is_sent(
+    bundle: Path, sites: dict[str, Sites]
+) -> None:
+    target, site = place("registry", sites, bundle.parent), sites["registry"]
+    with target.open() as store:
+        signatures(store, image().root, ["key of the far side"], payload="signed there")
+    with ArchiveStore(bundle) as archive:  # nothing else has this payload
+        signatures(archive, image().root, ["key 1"], payload="signed here")
+    raw = bundle.read_bytes()
+    payload = Digest.of(b"signed here")
+    bundle.write_bytes(flipped(raw, member(raw, f"blobs/sha256/{payload.encoded}")))
+    before = len(seen(site.folder))
+    with target.open() as store, pytest.raises(DigestMismatchError):
+        copy(open_artifact(f"oci-archive:{bundle}:1"), store, tags=["1"], referrers=True)
+    assert [item for item in seen(site.folder)[before:] if item.method not in ("GET", "HEAD")] == []
+
+
+def test_signatures_made_meanwhile_are_merged_too(
+    bundle: Path, sites: dict[str, Sites], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = place("registry", sites, bundle.parent)
+    with target.open() as store:
+        signatures(store, image().root, ["one"])
+
+    def sign_too(done: Descriptor) -> None:
+        if done.digest == image().digest:
+            with target.open() as other:
+                signatures(other, image().root, ["one", "late"])
+
+    with target.open() as store:
+        copy(open_artifact(f"oci-archive:{bundle}:1"), store, referrers=True, on_done=sign_too)
+        assert keys_of(store, image().root) == ["one", "late", "key 1", "key 2"]
+
+
+def test_what_is_a_manifest_and_a_layer_arrives_as_both(sites: dict[str, Sites], tmp_path: Path) -> None:
+    source = MemoryStore()
+    inner = copy(pairings.image(), source).root
+    arm64 = find_platform(Artifact(inner, source), ARM64).root
+    hiding = Manifest(
+        media_type=media_types.IMAGE_MANIFEST,
+        artifact_type="a/b",
+        config=push_blob(source, b"{}", media_types.EMPTY),
+        layers=(Descriptor(media_type="a/b", digest=arm64.digest, size=arm64.size),),
+    )
+    first = push_blob(source, encode(hiding), media_types.IMAGE_MANIFEST)
+    index = Index(media_type=media_types.IMAGE_INDEX, manifests=(first, arm64))
+    root = push_blob(source, encode(index), media_types.IMAGE_INDEX)
+    target, back = place("registry", sites, tmp_path), MemoryStore()
+    with target.open() as store:
+        copy(Artifact(root, source), store, tags=["1"])
+    with target.open() as store:
+        copy(Artifact(store.resolve(str(root.digest)), store), back)
+    for item in walk(source, arm64):
+        assert back.exists(item), item
 
 
 def test_a_flipped_index_never_gives_another_image(bundle: Path, sites: dict[str, Sites], tmp_path: Path) -> None:

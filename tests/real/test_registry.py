@@ -61,6 +61,9 @@ def test_an_exact_version_is_not_moved(cli: Cli, address: str, layout: str, tmp_
     assert "Raise the version, or say --replace." in refused.err
     before = json.loads(cli("inspect", f"{name}:latest", "--json").out)["digest"]
     assert json.loads(cli("inspect", layout, "--json").out)["digest"] == before
+    # Nor is one that looks like a version, of this image or of another.
+    assert cli("push", layout, name, "--tag", "v9.8.7-pg18").code == 0
+    assert cli("push", f"oci:{tmp_path}/two", name, "--tag", "v9.8.7-pg18").code == 2
     assert cli("push", f"oci:{tmp_path}/two", name, "--tag", "latest").code == 0
     assert cli("push", f"oci:{tmp_path}/two", name, "--replace").code == 0
 

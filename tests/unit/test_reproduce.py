@@ -32,7 +32,9 @@ from ocibuild.layer import format as layer_format
 from ocibuild.oci import Descriptor, Manifest
 from ocibuild.oci.canonical import encode
 from ocibuild.provenance import BUILD_TYPE, PREDICATE_TYPE, Resource, folder_resource, installed_codecs
+from ocibuild.store.documents import attached_documents
 from ocibuild.store.graph import read_blob, read_document
+from ocibuild.workflow import github_workflow
 from tests.conftest import Result
 from tests.support import format_example
 from tests.support.tools import ROOT, TREES, run
@@ -445,3 +447,60 @@ def test_what_stays_behind_is_told(cli: Cli, built: Path, tmp_path: Path) -> Non
     assert cli("copy", built, f"oci-archive:{tmp_path}/b.tar", "--referrers").err == ""
     assert find_provenance(ocibuild.open_artifact(f"oci-archive:{tmp_path}/b.tar")) is not None
     assert cli("rebuild", f"oci-archive:{tmp_path}/b.tar", *TREES).code == 0
+
+
+GITHUB = {
+    "GITHUB_ACTIONS": "true",
+    "GITHUB_SERVER_URL": "https://github.com",
+    "GITHUB_REPOSITORY": "grove/pg_trickle",
+    "GITHUB_REF": "refs/tags/v0.2.0",
+    "GITHUB_SHA": "0123456789abcdef0123456789abcdef01234567",
+    "GITHUB_WORKFLOW_REF": "grove/pg_trickle/.github/workflows/release.yml@refs/tags/v0.2.0",
+    "RUNNER_ENVIRONMENT": "github-hosted",
+}
+
+
+def test_provenance_names_the_workflow(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in GITHUB.items():
+        monkeypatch.setenv(name, value)
+    result = cli("build", *TREES, "-o", f"oci:{tmp_path}/x", "--provenance", "--sbom", "--json")
+    assert result.code == 0, result.err
+    image = ocibuild.open_artifact(f"{tmp_path}/x")
+    attached = json.loads(result.out)["attached"]
+    assert set(attached.values()) == {item.digest for item in image.source.referrers(image.root)}  # type: ignore[attr-defined]
+    [raw] = attached_documents(image, "application/vnd.in-toto+json")
+    predicate = json.loads(raw)["predicate"]
+    assert predicate["buildDefinition"]["externalParameters"]["workflow"] == {
+        "repository": "https://github.com/grove/pg_trickle",
+        "ref": "refs/tags/v0.2.0",
+        "path": ".github/workflows/release.yml",
+    }
+    assert predicate["buildDefinition"]["resolvedDependencies"][-1] == {
+        "uri": "git+https://github.com/grove/pg_trickle@refs/tags/v0.2.0",
+        "digest": {"gitCommit": GITHUB["GITHUB_SHA"]},
+    }
+    assert predicate["runDetails"]["builder"]["id"] == "https://github.com/actions/runner/github-hosted"
+    found = find_provenance(image)
+    assert found is not None
+    assert found.workflow == github_workflow(GITHUB)
+    assert found.statement(image.root) == raw
+    # What ran it is no source of the image: it is built again elsewhere.
+    for name in GITHUB:
+        monkeypatch.delenv(name)
+    again = cli("rebuild", f"{tmp_path}/x", *TREES)
+    assert again.code == 0, again.out + again.err
+
+
+def test_a_workflow_without_its_source_is_damage() -> None:
+    image = postgres.build_extension([postgres.open_source(TREES[0])])
+    said = Provenance(parameters={}, version="1", workflow=github_workflow(GITHUB)).statement(image.root)
+    damaged = json.loads(said)
+    changes: tuple[dict[str, object], ...] = (
+        {"resolvedDependencies": []},
+        {"resolvedDependencies": [{"name": "x", "digest": {}}]},
+    )
+    for change in changes:
+        definition = {**damaged["predicate"]["buildDefinition"], **change}
+        text = {**damaged, "predicate": {**damaged["predicate"], "buildDefinition": definition}}
+        with pytest.raises(DocumentError, match="a damaged provenance"):
+            find_provenance(with_statement(json.dumps(text).encode()))

@@ -535,3 +535,11 @@ def test_more_files_than_any_image_has(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(take_inventory(image).subject.files) == 3
     with pytest.raises(LayerError, match="more than 3 files"):
         take_inventory(foreign(dict.fromkeys("abcd", b"")))
+
+
+def test_an_address_that_is_none_is_left_out() -> None:
+    """A label may say anything."""
+    urls = ("http://[::1]:99999/%zz", "https://example.org")
+    subject = Component(type="container", name="x", references=tuple(("website", url) for url in urls))
+    document = parsed(encode_sbom(Inventory(subject=subject)))
+    assert [item["url"] for item in document["metadata"]["component"]["externalReferences"]] == [urls[1]]

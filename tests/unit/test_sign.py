@@ -324,6 +324,7 @@ def test_a_signature_written_at_the_same_time_is_kept(signer: KeySigner, other: 
 
     class Contended(MemoryStore):
         rival: Descriptor | None = None
+        retag = None  # type: ignore[assignment] # as in a registry
 
         def tag(self, descriptor: Descriptor, name: str) -> None:
             super().tag(descriptor, name)
@@ -343,6 +344,162 @@ def test_a_signature_written_at_the_same_time_is_kept(signer: KeySigner, other: 
     assert ours.added == ("tag", "bundle")
     assert len(layers(store, index.root, "sig")) == 2
     assert store.resolve(name) == ours.tag[1]
+
+
+class Slow:
+    """A key that takes long to sign: in the meantime another one signs the same."""
+
+    def __init__(self, signer: KeySigner, meanwhile: Callable[[], object]) -> None:
+        self.public_key, self._signer, self._meanwhile = signer.public_key, signer, [meanwhile]
+
+    def sign(self, payload: bytes, /) -> bytes:
+        if self._meanwhile:
+            self._meanwhile.pop()()
+        return self._signer.sign(payload)
+
+
+def test_what_was_signed_while_we_signed_is_kept(
+    store: LocalStore, index: Artifact, signer: KeySigner, other: KeySigner
+) -> None:
+    slow = Slow(signer, lambda: sign_image(index, store, other))
+    assert one(sign_image(index, store, slow)).added == ("tag", "bundle")
+    for key in (signer, other):
+        assert one(sign_image(index, store, key)).added == ()
+    assert (len(claims(store, index.root)), len(bundles(store, index.root))) == (2, 2)
+
+
+def test_what_was_attested_while_we_signed_is_kept(
+    store: LocalStore, index: Artifact, signer: KeySigner, other: KeySigner
+) -> None:
+    slow = Slow(signer, lambda: attest(index, store, other, "vuln", b"{}"))
+    assert attest(index, store, slow, "vuln", b"{}").added == ("tag", "bundle")
+    assert (len(layers(store, index.root, "att")), len(bundles(store, index.root))) == (2, 2)
+
+
+def test_the_tag_is_moved_only_from_where_it_was_seen(signer: KeySigner, other: KeySigner) -> None:
+    """Another signer writes the tag between our last look at it and our own writing."""
+
+    class Contended(MemoryStore):
+        rival: Callable[[], object] | None = None
+
+        def retag(self, descriptor: Descriptor, name: str, expected: Descriptor | None) -> bool:
+            if self.rival is not None:
+                rival, self.rival = self.rival, None
+                rival()
+            return super().retag(descriptor, name, expected)
+
+    store = Contended()
+    index = make_index(store)
+    store.rival = lambda: sign_image(index, store, other)
+    sign_image(index, store, signer)
+    assert len(claims(store, index.root)) == 2
+    assert one(sign_image(index, store, other)).added == ()
+
+
+def test_a_layer_of_ours_under_another_media_type(store: LocalStore, index: Artifact, signer: KeySigner) -> None:
+    """It is not read as a signature, and ours is added beside it."""
+    signed = one(sign_image(index, store, signer, formats=("tag",)))
+    assert signed.tag is not None
+    image = manifest_of(store, signed.tag[1])
+    theirs = msgspec.structs.replace(image.layers[0], media_type="text/plain")
+    tag_image(store, image, theirs, signed.tag[0])
+    again = one(sign_image(index, store, signer, formats=("tag",)))
+    assert again.added == ("tag",)
+    assert again.tag is not None
+    assert [layer.media_type for layer in manifest_of(store, again.tag[1]).layers] == [
+        "text/plain",
+        image.layers[0].media_type,
+    ]
+
+
+def tag_image(store: LocalStore, image: Manifest, layer: Descriptor, name: str) -> None:
+    """Name an image of signatures with another layer in the place of its one."""
+    changed = msgspec.structs.replace(image, layers=(layer,))
+    store.tag(push_blob(store, encode(changed), MANIFEST), name)
+
+
+@pytest.mark.parametrize("name", ["certificate", "chain", "bundle"])
+def test_a_claim_with_something_beside_is_not_ours(
+    store: LocalStore, index: Artifact, signer: KeySigner, name: str
+) -> None:
+    """cosign refuses it for what is beside."""
+    signed = one(sign_image(index, store, signer))
+    assert signed.tag is not None
+    image = manifest_of(store, signed.tag[1])
+    tag_image(store, image, image.layers[0].with_annotation(f"dev.sigstore.cosign/{name}", "junk"), signed.tag[0])
+    assert one(sign_image(index, store, signer)).added == ("tag",)
+    assert len(layers(store, index.root, "sig")) == 2
+    assert one(sign_image(index, store, signer)).added == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"signatures": [{"sig": "AAAA"}]},
+        {"keyid": "theirs"},
+    ],
+    ids=["a second signature", "a name of the key"],
+)
+def test_an_envelope_with_something_beside_is_not_ours(
+    store: LocalStore, index: Artifact, signer: KeySigner, change: dict[str, Any]
+) -> None:
+    signed = attest(index, store, signer, "vuln", b"{}")
+    assert signed.tag is not None
+    image = manifest_of(store, signed.tag[1])
+    fields = json.loads(read_blob(store, image.layers[0]))
+    fields["signatures"][0] |= {key: value for key, value in change.items() if key == "keyid"}
+    fields["signatures"] += change.get("signatures", [])
+    layer = push_blob(store, encode(fields), image.layers[0].media_type)
+    tag_image(store, image, msgspec.structs.replace(layer, annotations=image.layers[0].annotations), signed.tag[0])
+    assert attest(index, store, signer, "vuln", b"{}").added == ("tag",)
+    assert attest(index, store, signer, "vuln", b"{}").added == ()
+
+
+@pytest.mark.parametrize(
+    "material", [{"publicKey": {"hint": "theirs"}}, {"tlogEntries": [{"logIndex": "1"}]}], ids=["hint", "log"]
+)
+def test_a_bundle_with_something_beside_is_not_ours(
+    store: LocalStore, index: Artifact, signer: KeySigner, material: dict[str, Any]
+) -> None:
+    image = Artifact(index.root, elsewhere := MemoryStore())
+    copy(index, elsewhere)
+    [bundle] = [one(sign_image(image, elsewhere, signer)).bundle]
+    assert bundle is not None
+    manifest = manifest_of(elsewhere, bundle)
+    fields = json.loads(read_blob(elsewhere, manifest.layers[0]))
+    fields["verificationMaterial"] |= material
+    layer = push_blob(store, encode(fields), BUNDLE)
+    push_blob(store, b"{}", media_types.EMPTY)
+    push_blob(store, encode(msgspec.structs.replace(manifest, layers=(layer,))), MANIFEST)
+    assert one(sign_image(index, store, signer, formats=("bundle",))).added == ("bundle",)
+    assert one(sign_image(index, store, signer, formats=("bundle",))).added == ()
+
+
+def test_one_is_not_true(store: LocalStore, index: Artifact, signer: KeySigner) -> None:
+    attest(index, store, signer, "vuln", b'{"ok": 1}')
+    assert attest(index, store, signer, "vuln", b'{"ok": true}').added == ("tag", "bundle")
+    assert attest(index, store, signer, "vuln", b'{"ok": true}').added == ()
+
+
+@pytest.mark.parametrize("trouble", ["an index", "a broken configuration"])
+def test_a_tag_of_no_use_does_not_keep_the_bundle_away(
+    store: LocalStore, index: Artifact, signer: KeySigner, trouble: str
+) -> None:
+    """For the image and for its platforms; the tag's trouble is told when they are there."""
+    root = index.root
+    if trouble != "an index":
+        config = push_blob(store, b"{}", media_types.IMAGE_CONFIG)
+        layer = push_blob(store, b"x", simple.SIMPLE_SIGNING)
+        root = push_blob(store, encode(Manifest(media_type=MANIFEST, config=config, layers=(layer,))), MANIFEST)
+    store.tag(root, name := attached_tag(index.digest, "sig"))
+    with pytest.raises(DocumentError) as caught:
+        sign_image(index, store, signer, each_platform=True)
+    assert f"remove the tag {name}" in caught.value.hint
+    assert store.resolve(name).digest == root.digest
+    for subject in (index.root, *read_index(index)):
+        assert len(bundles(store, subject.bare)) == 1
+    with pytest.raises(DocumentError):
+        sign_image(index, store, signer, formats=("tag",))
 
 
 # Other signers
@@ -456,7 +613,7 @@ def test_what_is_attached_is_signed(store: LocalStore, index: Artifact, signer: 
     provenance = Provenance(parameters={"name": "x"}, version="1", codecs={})
     attach_provenance(index, store, provenance)
     [_, (_, arm64)] = [(str(item.platform), item) for item in read_index(index)]
-    refer(store, arm64, SBOM, CYCLONEDX)
+    refer(store, arm64, sbom := sbom_of(arm64.digest), CYCLONEDX)
     refer(store, index.root, intoto.statement(index.root, "https://example.com/other", {}), intoto.PAYLOAD_TYPE)
     refer(store, index.root, b"a note", "text/plain")
     signed = attest_attached(index, store, signer, created=TIME)
@@ -467,8 +624,72 @@ def test_what_is_attached_is_signed(store: LocalStore, index: Artifact, signer: 
     assert statement_in(store, bundles(store, index.root)[0]) == provenance.statement(index.root)
     about = intoto.parse_statement(statement_in(store, bundles(store, arm64)[0]))
     assert about.is_about(arm64.digest)
-    assert about.predicate == json.loads(SBOM)
+    assert about.predicate == json.loads(sbom)
     assert [item.added for item in attest_attached(index, store, signer)] == [(), ()]
+
+
+def sbom_of(*digests: Digest) -> bytes:
+    hashes = [{"alg": "SHA-256", "content": digest.encoded} for digest in digests]
+    component = {"type": "container", "name": "x", "hashes": hashes}
+    return encode({**json.loads(SBOM), "metadata": {"component": component}})
+
+
+def test_an_sbom_of_another_image_is_not_signed(store: LocalStore, index: Artifact, signer: KeySigner) -> None:
+    """Or of several, or of none that it names: whoever attached it may have made it for another one."""
+    another = Digest.of(b"another")
+    image = Artifact(read_index(index)[0].bare, store)
+    refer(store, index.root, sbom_of(another), CYCLONEDX)
+    with pytest.raises(DocumentError, match=f"an SBOM about {another}, wanted {index.digest}"):
+        attest_attached(index, store, signer)
+    refer(store, image.root, sbom_of(image.digest, another), CYCLONEDX)
+    with pytest.raises(DocumentError, match="an SBOM about"):
+        attest_attached(image, store, signer)
+    image = Artifact(read_index(index)[1].bare, store)
+    refer(store, image.root, SBOM, CYCLONEDX)
+    with pytest.raises(DocumentError, match="does not say which image"):
+        attest_attached(image, store, signer)
+    assert bundles(store, index.root) == []
+    assert tags(store) == []
+
+
+STATEMENT = {"_type": intoto.STATEMENT, "predicateType": intoto.SLSA_PROVENANCE, "predicate": {"x": 1}}
+
+
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda ours, evil: {"subject": [ours, evil]}, "a statement about 2 images"),
+        (lambda _, __: {"subject": []}, "a statement about 0 images"),
+        (lambda ours, evil: {"subject": [ours], "Subject": [evil]}, "other fields: 'Subject'"),
+        (lambda ours, _: {"subject": [ours], "note": "x"}, "other fields: 'note'"),
+        (lambda ours, _: {"subject": [{**ours, "name": "x"}]}, "more than a digest"),
+        (lambda ours, _: {"subject": [{"digest": {**ours["digest"], "sha512": "00"}}]}, "more than a digest"),
+        (lambda ours, evil: {"subject": [{**ours, "Digest": evil["digest"]}]}, "other bytes"),
+        (lambda ours, _: {"subject": [ours], "_type": "https://in-toto.io/Statement/v0.1"}, "other bytes"),
+        (lambda ours, _: {"subject": [ours], "predicate": {"x": 2**60}}, "other bytes"),
+    ],
+)
+def test_a_statement_of_a_stranger_is_not_signed(
+    store: LocalStore,
+    index: Artifact,
+    signer: KeySigner,
+    change: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]],
+    found: str,
+) -> None:
+    """It would vouch for other images too, or say to other readers what we do not read in it."""
+    ours, evil = ({"digest": {"sha256": digest.encoded}} for digest in (index.digest, Digest.of(b"evil")))
+    refer(store, index.root, json.dumps({**STATEMENT, **change(ours, evil)}).encode(), intoto.PAYLOAD_TYPE)
+    with pytest.raises(DocumentError, match=found):
+        attest_attached(index, store, signer)
+    assert bundles(store, index.root) == []
+    assert tags(store) == []
+
+
+def test_a_statement_in_other_bytes_is_not_signed(store: LocalStore, index: Artifact, signer: KeySigner) -> None:
+    raw = intoto.statement(index.root, intoto.SLSA_PROVENANCE, {})
+    refer(store, index.root, raw.replace(b",", b", "), intoto.PAYLOAD_TYPE)
+    with pytest.raises(DocumentError, match="other bytes"):
+        attest_attached(index, store, signer)
 
 
 def read_index(index: Artifact) -> tuple[Descriptor, ...]:
@@ -494,7 +715,7 @@ def test_nothing_attached(store: LocalStore, index: Artifact, signer: KeySigner)
         ),
         (b"{}", intoto.PAYLOAD_TYPE, "_type"),
         (b"{}", CYCLONEDX, "none of CycloneDX"),
-        (b"x", CYCLONEDX, "not a valid"),
+        (b"x", CYCLONEDX, "no JSON object"),
     ],
 )
 def test_what_is_attached_and_damaged_is_not_signed(
@@ -599,13 +820,43 @@ def test_attest_signs_what_build_left(cli: Cli, packages: tuple[Path, Path], tmp
 
 
 def test_attest_refuses(cli: Cli, layout: str, key: Path, tmp_path: Path) -> None:
-    assert cli("attest", layout, "--key", key).code == 6
-    assert cli("attest", layout, "--key", key, "--type", "vuln").code == 2
-    assert cli("attest", layout, "--key", key, *predicate(tmp_path)[2:]).code == 2
+    nothing = cli("attest", layout, "--key", key)
+    assert nothing.code == 6
+    assert "ocibuild build --provenance --sbom, or ocibuild sbom --attach" in nothing.err
+    half = cli("attest", layout, "--key", key, "--type", "vuln")
+    assert (half.code, "--type without --predicate" in half.err) == (2, True)
+    half = cli("attest", layout, "--key", key, *predicate(tmp_path)[2:])
+    assert (half.code, "--predicate without --type" in half.err) == (2, True)
     assert cli("attest", layout, "--key", key, "--type", "nothing", *predicate(tmp_path)[2:]).code == 2
     missing = cli("attest", layout, "--key", key, "--type", "vuln", "--predicate", tmp_path / "missing")
     assert missing.code == 2
     assert "cannot be read" in missing.err
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"x", b"\xff", b'{"a":1,"a":2}'])
+def test_a_predicate_that_is_none_is_named(cli: Cli, layout: str, key: Path, tmp_path: Path, raw: bytes) -> None:
+    (tmp_path / "bad.json").write_bytes(raw)
+    refused = cli("attest", layout, "--key", key, "--type", "vuln", "--predicate", tmp_path / "bad.json")
+    assert refused.code == 5
+    assert f"{tmp_path}/bad.json: " in refused.err
+    for text in ("dict", "codec", "Python"):
+        assert text not in refused.err
+
+
+@pytest.mark.usefixtures("_no_passphrase")
+@pytest.mark.parametrize("form", [*FORMS, *ENCRYPTED])
+@pytest.mark.parametrize("cut", ["whole", "in one line", "a line"])
+def test_a_key_in_the_place_of_its_name_is_not_shown(cli: Cli, layout: str, form: str, cut: str) -> None:
+    text = {**FORMS, **ENCRYPTED}[form].decode()
+    longest = max(text.split(), key=len)
+    given = {"whole": text, "in one line": " ".join(text.split()), "a line": longest}[cut]
+    for option in ([], ["--json"]):
+        refused = cli("sign", layout, f"--key={given}", *option)
+        assert refused.code == 2
+        assert "Give a file's name, not the key." in refused.err
+        for line in text.split():
+            assert len(line) < 20 or line not in refused.err + refused.out
+        assert not option or json.loads(refused.out)["where"] == "--key"
 
 
 @pytest.fixture

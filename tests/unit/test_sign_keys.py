@@ -293,3 +293,37 @@ def test_signatures_are_those_of_rfc_6979() -> None:
     r, s = decode_dss_signature(KeySigner(ec.derive_private_key(number, ec.SECP256R1())).sign(b"sample"))
     assert r == 0xEFD48B2AACB6A8FD1140DD9CD45E81D69D2C877B56AAF991C34D0EA84EAF3716
     assert s == 0xF7CB1C942D657C41D436C7A1B6E29F65F3E900DBB9AFF4064DC4AB2F843ACDA8
+
+
+# A key in the place of its file's name
+
+
+RUN = "MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgUmjFJ+ornYK5NUy7"
+
+
+@pytest.mark.parametrize("load", [load_signer, load_public_key])
+@pytest.mark.parametrize(
+    "given", [TEST_KEY, TEST_KEY.replace("\n", " "), "a\nb", "x" * 1025, RUN, f"{RUN[:40]}/{RUN[40:]}", f"keys/{RUN}"]
+)
+def test_it_is_not_shown(load: Callable[[Path | str], object], given: str) -> None:
+    for path in (given, Path(given)):
+        with pytest.raises(UsageError, match="cannot be read") as caught:
+            load(path)
+        assert (caught.value.where, caught.value.hint) == ("--key", "Give a file's name, not the key.")
+        assert RUN[:40] not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["key.pem", "/srv/extensions/postgres/deploy/secrets/signing/2026/keys/cosign", "Keys/" + "v1.0/" * 30 + "k.pem"],
+)
+def test_a_name_is_shown(name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be read") as caught:
+        load_signer(name)
+    assert (caught.value.where, caught.value.hint) == (name, "")
+
+
+def test_a_file_with_the_name_of_a_key_is_read_and_not_shown_where_it_is_odd(tmp_path: Path) -> None:
+    load_signer(write(tmp_path, TEST_KEY, RUN.replace("/", "")))
+    with pytest.warns(KeyWarning, match="^--key: others"):
+        load_signer(write(tmp_path, TEST_KEY, "a\nb", mode=0o644))

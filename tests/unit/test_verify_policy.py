@@ -7,13 +7,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from ocibuild import Artifact, LayoutStore, MemoryStore, Platform, build_image, build_index, postgres
 from ocibuild.errors import DocumentError, PolicyError, UsageError
 from ocibuild.layer import File, build_layer
-from ocibuild.oci import Manifest
-from ocibuild.store.graph import read_document
+from ocibuild.oci import Descriptor, Index, Manifest
+from ocibuild.oci.canonical import encode
+from ocibuild.oci.media_types import IMAGE_INDEX
+from ocibuild.store.graph import push_blob, read_document
 from ocibuild.verify import Policy, examine, parse_policy, read_policy, verify
 from ocibuild.verify.policy import _TABLES
 from ocibuild.verify.predicates import source_repositories, split_repository
@@ -84,6 +87,7 @@ def rules(image: Artifact, key: Key, policy: str) -> dict[str, tuple[bool, str]]
         ("[provenance]\nrequired = true\nsuorce = 'x'", "Did you mean 'provenance.source'"),
         ("[provenance]\nrequired = true\nsource = ''", "length >= 1"),
         ("[provenance]\nrequired = true\nsource = 'https://github.com/o/r@refs/heads/main'", "without a revision"),
+        ("[provenance]\nrequired = true\nsource = 'git+'", "without a revision"),
         ("[base]\nallowed = []", "length >= 1"),
         ("[base]\nallowed = ['docker.io/x@sha256:abc']", "the base 'docker.io/x@sha256:abc'"),
         ("[size]\nmax = '50'", "size.max = '50'"),
@@ -172,11 +176,11 @@ def test_signatures_of_several(store: MemoryStore, image: Artifact, key: Key, ot
 
 def test_an_sbom(image: Artifact, key: Key, other: Key) -> None:
     policy = "[sbom]\nrequired = true"
-    assert rules(image, key, policy)["sbom"] == (False, "none")
+    assert rules(image, key, policy)["sbom"] == (False, "none by a given key")
     attest(image, other, CYCLONEDX, BOM)
-    assert rules(image, key, policy)["sbom"] == (False, "none")
+    assert rules(image, key, policy)["sbom"] == (False, "none by a given key")
     attest(image, key, "https://spdx.dev/Document", BOM)
-    assert rules(image, key, policy)["sbom"] == (False, "none")
+    assert rules(image, key, policy)["sbom"] == (False, "none by a given key")
     attest(image, key, CYCLONEDX, {"bomFormat": "SPDX"})
     assert rules(image, key, policy)["sbom"] == (False, "one that is no CycloneDX")
     attest(image, key, CYCLONEDX, BOM)
@@ -187,7 +191,7 @@ def test_an_sbom_of_another_image(store: MemoryStore, image: Artifact, key: Key)
     foreign = make_image(store, b"another")
     payload = statement(foreign.digest, CYCLONEDX, BOM)
     refer(store, image.root, bundle(key, payload), predicate_type=CYCLONEDX)
-    assert rules(image, key, "[sbom]\nrequired = true")["sbom"] == (False, "none")
+    assert rules(image, key, "[sbom]\nrequired = true")["sbom"] == (False, "none by a given key")
 
 
 @pytest.mark.parametrize(
@@ -216,7 +220,7 @@ def test_an_sbom_of_another_image(store: MemoryStore, image: Artifact, key: Key)
 )
 def test_the_source(image: Artifact, key: Key, predicate: dict[str, Any], ok: bool) -> None:
     policy = f'[provenance]\nrequired = true\nsource = "{REPOSITORY}"'
-    assert rules(image, key, policy)["provenance.source"] == (False, "no signed provenance")
+    assert rules(image, key, policy)["provenance.source"] == (False, "none by a given key")
     attest(image, key, SLSA, predicate)
     assert rules(image, key, policy)["provenance.source"][0] is ok
 
@@ -224,7 +228,7 @@ def test_the_source(image: Artifact, key: Key, predicate: dict[str, Any], ok: bo
 def test_provenance_by_others_is_none(image: Artifact, key: Key, other: Key) -> None:
     attest(image, other, SLSA, GITHUB)
     attest(image, key, "https://slsa.dev/provenance/v0.2", GITHUB)
-    assert rules(image, key, "[provenance]\nrequired = true")["provenance"] == (False, "none")
+    assert rules(image, key, "[provenance]\nrequired = true")["provenance"] == (False, "none by a given key")
     attest(image, key, SLSA, GITHUB)
     assert rules(image, key, "[provenance]\nrequired = true")["provenance"][0]
 
@@ -345,7 +349,7 @@ def test_the_checks(extension: Artifact, key: Key) -> None:
     ok, found = rules(extension, key, '[checks]\nmax_severity = "warning"')["checks"]
     assert (ok, found) == (True, "none worse")
     ok, found = rules(extension, key, '[checks]\nmax_severity = "warning"\ndistro = "bullseye"')["checks"]
-    assert (ok, found) == (False, "error symbol-version")
+    assert (ok, found) == (False, "error symbol-version (ocibuild check --distro bullseye says more)")
     ok, found = rules(extension, key, '[checks]\nmax_severity = "warning"\npg = 17')["checks"]
     assert not ok
 
@@ -399,8 +403,78 @@ def test_a_policy_does_not_make_up_for_a_signature(store: MemoryStore, key: Key)
     image = make_image(store)
     policy = parse_policy(b'[base]\nallowed = ["none"]')
     verdict = examine(image, [key.public], policy=policy)
-    assert [rule.ok for rule in verdict.rules] == [True]
+    # What nobody has signed is not even looked into.
+    assert verdict.rules == ()
     assert not verdict
+
+
+def an_index(store: MemoryStore, *children: Descriptor) -> Artifact:
+    raw = encode(Index(media_type=IMAGE_INDEX, manifests=children))
+    return Artifact(push_blob(store, raw, IMAGE_INDEX), store)
+
+
+def test_an_image_that_names_no_platform_is_not_passed_over(store: MemoryStore, key: Key) -> None:
+    good = make_image(store)
+    children = read_document(store, good.root)
+    assert isinstance(children, Index)
+    hidden = build_image([], platform=Platform.parse("linux/s390x"), into=store)
+    for children_of in ((*children.manifests, hidden.root.bare), (hidden.root.bare,), ()):
+        image = an_index(store, *children_of)
+        for item in (image.root, *children_of):
+            refer(store, item, bundle(key, statement(item.digest)))
+        assert verify(image, [key.public])
+        with pytest.raises(DocumentError, match="a platform for each image"):
+            verify(image, [key.public], platforms=True)
+        assert not rules(image, key, '[checks]\nmax_severity = "warning"')["checks"][0]
+
+
+def test_the_threshold_holds_for_platforms(store: MemoryStore, key: Key, other: Key) -> None:
+    image = make_image(store)
+    policy = msgspec.structs.replace(parse_policy(b'[size]\nmax = "1 GB"'), threshold=2)
+    children = read_document(store, image.root)
+    assert isinstance(children, Index)
+    for item in (image.root, *children.manifests):
+        refer(store, item, bundle(key, statement(item.digest)))
+    refer(store, image.root, bundle(other, statement(image.digest)))
+    both = [key.public, other.public]
+    assert verify(image, both, policy=policy)
+    with pytest.raises(PolicyError, match="not met") as caught:
+        verify(image, both, policy=policy, platforms=True)
+    assert caught.value.reasons == ("signature: one key's, wanted signatures by 2 keys",)
+    for item in children.manifests:
+        refer(store, item, bundle(other, statement(item.digest)))
+    assert verify(image, both, policy=policy, platforms=True)
+
+
+def test_the_rules_ask_for_no_referrers(store: MemoryStore, key: Key) -> None:
+    """A stranger's referrer that cannot be read must not make a rule fail."""
+
+    class Poisoned(MemoryStore):
+        def referrers(self, descriptor: Descriptor, *, artifact_type: str | None = None) -> list[Descriptor]:
+            if artifact_type is None:
+                raise DocumentError("a damaged list")
+            return super().referrers(descriptor, artifact_type=artifact_type)
+
+    poisoned = Poisoned()
+    image = make_image(poisoned)
+    hang(poisoned, image.digest, [simple(key, claim(image.digest))], "sig")
+    policy = parse_policy(b'[base]\nallowed = ["none"]\n[size]\nmax = "1 GB"')
+    assert verify(image, [key.public], policy=policy)
+
+
+def test_a_source_that_is_not_understood_is_another(image: Artifact, key: Key) -> None:
+    attest(image, key, SLSA, uses(source=["https://evil"], repository=REPOSITORY))
+    rule = f'[provenance]\nrequired = true\nsource = "{REPOSITORY}"'
+    assert rules(image, key, rule)["provenance.source"] == (False, f"{REPOSITORY}, unclear")
+
+
+def test_checks_of_an_index_in_an_index(store: MemoryStore, key: Key) -> None:
+    inner = make_image(store)
+    image = an_index(store, msgspec.structs.replace(inner.root.bare, platform=Platform.parse("linux/amd64")))
+    refer(store, image.root, bundle(key, statement(image.digest)))
+    ok, found = rules(image, key, '[checks]\nmax_severity = "warning"')["checks"]
+    assert not ok
+    assert "wanted an image" in found
 
 
 def test_keys_in_a_policy_are_public(tmp_path: Path) -> None:

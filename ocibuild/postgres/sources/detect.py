@@ -128,7 +128,10 @@ def _location(path: Path | str) -> Location | None:
         folder = text.rpartition(":")[0]
         if folder and os.path.exists(folder):
             return parse_location(text if text.startswith((".", "/")) else f"./{text}")
-        raise NotFoundError("nothing is there", where=text, hint="Run cargo pgrx package first?")
+        hint = "Run cargo pgrx package first?"
+        if _is_reference(text):
+            hint = f"An image in a registry is copied first: ocibuild copy {text} oci:DIR."
+        raise NotFoundError("nothing is there", where=text, hint=hint)
     if os.path.isfile(os.path.join(text, "oci-layout")):
         return Location(transport="oci", path=text)
     if is_file:
@@ -137,6 +140,14 @@ def _location(path: Path | str) -> Location | None:
         if is_archive_of_images(Path(text)):
             return Location(transport="oci-archive", path=text)
     return None
+
+
+def _is_reference(text: str) -> bool:
+    """Whether a text that is no path names an image in a registry."""
+    try:
+        return parse_location(text).transport == "docker"
+    except (NotFoundError, UsageError):
+        return False
 
 
 class _Wish(msgspec.Struct, frozen=True):

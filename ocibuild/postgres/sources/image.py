@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ocibuild.contents import file_tree, read_layers
-from ocibuild.errors import LayerError, SourceError
+from ocibuild.errors import LayerError, SourceError, UsageError
 from ocibuild.layer.entry import Directory, Entry, Symlink
 from ocibuild.layer.read import read_members
 from ocibuild.oci import Manifest, Platform
@@ -40,7 +40,8 @@ def image_sources(image: Artifact, *, where: Path, platform: Platform | None = N
 
 def _source(image: Artifact, where: Path, platform: Platform) -> Source:
     manifest = read_document(image.source, image.root)
-    assert isinstance(manifest, Manifest)
+    if not isinstance(manifest, Manifest):
+        raise UsageError(f"{image.root.media_type} for {platform}", wanted="an image", where=image.digest)
     config = read_config(image.source, manifest)
     labels = dict(config.config.labels or {}) if config.config else {}
     labels.pop(CREATED, None)
