@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 from tests.support.registry import registry
@@ -41,6 +43,13 @@ def mounted(
     with registry(folder) as address:
         name = f"{address}/{mount}:{tag}"
         push(layout, name, tag)
-        return subprocess.run(
-            ["bash", command, name, mount, sql], capture_output=True, text=True, check=False, env=os.environ | settings
-        )
+        # Two containers that end at a time: podman then loses the code of one, and says 127.
+        with open(Path(tempfile.gettempdir()) / "ocibuild-podman.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return subprocess.run(
+                ["bash", command, name, mount, sql],
+                capture_output=True,
+                text=True,
+                check=False,
+                env=os.environ | settings,
+            )
