@@ -19,7 +19,7 @@ from queue import Queue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
-from ocibuild.errors import OcibuildError, SourceError
+from ocibuild.errors import SourceError
 
 from .compress import Compression, Data
 from .entry import Directory, Entry, File, Symlink
@@ -58,10 +58,12 @@ class Ahead:
 
     def __init__(self, trees: Sequence[str] = (), *, mtime: int = 0, threads: int | None = None) -> None:
         count = threads or available_cores()
-        chosen = list(dict.fromkeys(map(os.path.abspath, trees)))[:count]
+        chosen = list({os.path.abspath(tree): tree for tree in trees}.items())[:count]
         self._begun: dict[str, _Begun] = {}
-        for tree in chosen:
-            self._begun[tree] = _Begun(tree, mtime, -(-count // len(chosen)), list(self._begun.values()))
+        # A system that has no process to give leaves the rest to this one.
+        with contextlib.suppress(OSError):
+            for name, tree in chosen:
+                self._begun[name] = _Begun(tree, mtime, -(-count // len(chosen)), list(self._begun.values()))
 
     def read(self, folder: Path | str) -> list[Entry]:
         """The entries of a tree, as `read_tree` gives them.
@@ -108,7 +110,12 @@ class _Begun:
         self._is_taken = False
         self._buffer = memoryview(bytearray(1024))
         self.pipe, end = os.pipe()
-        self._process = os.fork()
+        try:
+            self._process = os.fork()
+        except OSError:
+            os.close(self.pipe)
+            os.close(end)
+            raise
         if not self._process:
             for descriptor in (self.pipe, *(other.pipe for other in others)):
                 os.close(descriptor)
@@ -194,7 +201,7 @@ def _run(tree: str, mtime: int, threads: int, pipe: int) -> NoReturn:
                 messages.put((_DATA, packing.size - told, data))
                 told = packing.size
         messages.put((_END, 0, bytes.fromhex(packing.diff_id)))
-    except OcibuildError as error:
+    except Exception as error:  # noqa: BLE001 - the parent raises it
         import pickle
 
         messages.put((_ERROR, 0, pickle.dumps(error)))

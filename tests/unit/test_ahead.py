@@ -118,6 +118,51 @@ def test_errors_are_those_of_the_plain_way(tmp_path: Path, capsys: pytest.Captur
     (tree / "lib").chmod(0o755)
 
 
+def test_paths_are_told_as_they_were_given(tmp_path: Path) -> None:
+    os.mkfifo(make_tree(tmp_path / "tree", files=3) / "pipe")
+    result = build(tmp_path, "linux/amd64=tree", "-o", "oci:one")
+    assert json.loads(result.stdout)["where"] == "tree/pipe"
+
+
+def test_without_a_process_to_spare_it_is_done_in_this_one(tmp_path: Path) -> None:
+    script = """
+import os, sys
+from ocibuild import read_tree
+from ocibuild.layer.ahead import Ahead
+from ocibuild.layer.compress import Compression
+
+def refuse():
+    raise BlockingIOError(11, "Resource temporarily unavailable")
+
+os.fork = refuse
+before = os.listdir("/proc/self/fd")
+with Ahead(sys.argv[1:]) as ahead:
+    entries = ahead.read(sys.argv[1])
+    assert entries == read_tree(sys.argv[1])
+    assert ahead.packed(entries, compression=Compression.GZIP, mtime=0) is None
+assert os.listdir("/proc/self/fd") == before
+"""
+    python(script, make_tree(tmp_path / "tree", files=3))
+
+
+def test_what_is_wrong_with_a_child_is_raised_here(tmp_path: Path) -> None:
+    script = """
+import sys
+from ocibuild.layer import ahead
+
+def broken(tree):
+    raise ZeroDivisionError("a fault")
+
+read_tree, ahead.read_tree = ahead.read_tree, broken
+with ahead.Ahead(sys.argv[1:]) as begun:
+    try:
+        begun.read(sys.argv[1])
+    except ZeroDivisionError as error:
+        print(error)
+"""
+    assert python(script, make_tree(tmp_path / "tree", files=3)) == "a fault\n"
+
+
 def test_a_child_that_dies_is_told(tmp_path: Path) -> None:
     script = """
 import os, signal, sys
