@@ -27,6 +27,7 @@ MEMBER_SIZE = 1024 * 1024
 
 # Frames with no worker and with one or more differ; with one and with more they do not.
 _ZSTD_WORKERS = 2
+_ZSTD_PIECE = 256 * 1024
 
 
 class Compression(enum.Enum):
@@ -114,10 +115,13 @@ def _in_turn(
     if compression is Compression.ZSTD:
         import zstandard
 
-        codec = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=_ZSTD_WORKERS, write_checksum=True).compressobj()
+        codec = zstandard.ZstdCompressor(level=ZSTD_LEVEL, threads=_ZSTD_WORKERS, write_checksum=True)
+        # Its workers hand over what they made of 8 MiB at once: taken in pieces it needs 15 MB less.
+        pieces = codec.chunker(chunk_size=_ZSTD_PIECE)
         for block in blocks:
-            yield block, codec.compress(block)
-        yield None, codec.flush()
+            yield from ((None, data) for data in pieces.compress(block))
+            yield block, b""
+        yield from ((None, data) for data in pieces.finish())  # type: ignore[no-untyped-call]
         return
     for block in blocks:
         yield block, _member(block) if compression is Compression.GZIP else block
