@@ -186,8 +186,9 @@ def _catch_signals() -> None:
     """As Ctrl-C: what was begun is cleaned up."""
     if threading.current_thread() is threading.main_thread():
         for name in ("SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), _interrupt)
+            # What is ignored stays so: nohup.
+            if (number := getattr(signal, name, None)) and signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _interrupt)
 
 
 def _say(text: str, code: int) -> int:

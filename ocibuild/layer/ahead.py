@@ -186,8 +186,10 @@ def _other(item: tuple[Any, ...]) -> Entry:
 
 def _run(tree: str, mtime: int, threads: int, pipe: int) -> NoReturn:
     """The child: what it sends goes through a queue, so that packing does not wait while nobody reads."""
-    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(name, signal.SIG_DFL)  # as the parent ends, silently
+    for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(name) is not signal.SIG_IGN:
+            signal.signal(name, signal.SIG_DFL)  # as the parent ends, silently
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     messages: Queue[tuple[bytes, int, Data] | None] = Queue(_HELD)
     sender = threading.Thread(target=_send, args=(messages, pipe), daemon=True)
     sender.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -208,6 +209,21 @@ def test_nothing_runs_on_when_the_checks_fail_or_the_program_is_stopped(tmp_path
         while any(os.path.exists(f"/proc/{child}") for child in children) and time.monotonic() < until:
             time.sleep(0.01)
         assert not any(os.path.exists(f"/proc/{child}") for child in children)
+
+
+def test_what_is_ignored_stays_ignored(tmp_path: Path) -> None:
+    """As under nohup, or in the background of a script."""
+    tree = make_tree(tmp_path / "tree", files=200, size=500_000)
+    command = [sys.executable, "-m", "ocibuild", "build", f"linux/amd64={tree}", "-o", "oci:one", "--check=off"]
+    shell = f"trap '' INT HUP; exec {shlex.join(command)}"
+    running = subprocess.Popen(["bash", "-c", shell], cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE)
+    while not (children := _children(running.pid)) and running.poll() is None:
+        time.sleep(0.002)
+    assert children, running.stderr and running.stderr.read()
+    for name in (signal.SIGINT, signal.SIGHUP):
+        os.killpg(running.pid, name)
+    _, told = running.communicate()
+    assert running.returncode == 0, told
 
 
 def _children(process: int) -> list[int]:
