@@ -2,8 +2,8 @@
 
     python -m tests.property.kill [--count 200] [--seed 1]
 
-Four cases in turn: a new layout, a layout that holds an older image, a new archive, an archive that holds an older
-image. After each kill every image that is named must be whole and the older one still there; then the next build must
+Six cases in turn: a new layout, a layout that holds an older image, a new archive, an archive that holds an older
+image, and a new layout and archive of plain trees, which processes of their own pack. After each kill every image that is named must be whole and the older one still there; then the next build must
 give the digest that an undisturbed one gives, leave nothing beside its output, and sweep what the killed one left.
 """
 
@@ -18,22 +18,34 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from ocibuild import LocalStore, open_artifact, open_store
 from ocibuild.store import walk
+from ocibuild.store.graph import platform_images
+from ocibuild.unpack import unpack
 from tests.support.tools import ROOT, TREES
 
-CASES = ("oci new", "oci old", "oci-archive new", "oci-archive old")
+CASES = ("oci new", "oci old", "oci-archive new", "oci-archive old", "oci ahead", "oci-archive ahead")
 
 
-def command(place: str, *flags: str) -> list[str]:
-    return [sys.executable, "-m", "ocibuild", "build", *map(str, TREES), "-o", place, "--json", *flags]
+def command(sources: Sequence[str], place: str, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "ocibuild", "build", *sources, "-o", place, "--json", *flags]
 
 
-def build(place: str, *flags: str) -> str:
-    result = subprocess.run(command(place, *flags), cwd=ROOT, capture_output=True, text=True, check=True)
+def build(sources: Sequence[str], place: str, *flags: str) -> str:
+    result = subprocess.run(command(sources, place, *flags), cwd=ROOT, capture_output=True, text=True, check=True)
     return str(json.loads(result.stdout)["digest"])
+
+
+def plain_trees(place: str, folder: Path) -> list[str]:
+    """What an image holds, as trees to build it of once more."""
+    found = []
+    for platform, image in platform_images(open_artifact(place)):
+        unpack(image, folder / platform.architecture)
+        found.append(f"{platform}={folder / platform.architecture}")
+    return found
 
 
 def whole(store: LocalStore) -> list[str]:
@@ -45,12 +57,12 @@ def whole(store: LocalStore) -> list[str]:
     return list(store.tags())
 
 
-def one(work: Path, case: str, delay: float, expected: str) -> str:
+def one(work: Path, case: str, sources: Sequence[str], delay: float, expected: str) -> str:
     transport, state = case.split()
     path = work / "out" / ("x.tar" if transport == "oci-archive" else "x")
     place = f"{transport}:{path}"
-    old = build(place, "-t", "old", "--label", "state=old") if state == "old" else None
-    process = subprocess.Popen(command(place), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    old = build(sources, place, "-t", "old", "--label", "state=old") if state == "old" else None
+    process = subprocess.Popen(command(sources, place), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     time.sleep(delay)
     process.kill()
     process.communicate()
@@ -63,7 +75,7 @@ def one(work: Path, case: str, delay: float, expected: str) -> str:
             outcome = "killed, tagged" if "0.2.0" in tags else "killed, opens"
     else:
         assert old is None, f"{path} is gone"
-    assert build(place) == expected
+    assert build(sources, place) == expected
     assert open_artifact(f"{place}:0.2.0").digest == expected
     left = [item.name for item in path.parent.iterdir() if item != path]
     assert not left, left
@@ -79,14 +91,17 @@ def campaign(count: int, seed: int) -> Counter[str]:
     outcomes: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
+        packages = [str(tree) for tree in TREES]
         start = time.monotonic()
-        expected = build(f"oci:{work}/x")
+        expected = build(packages, f"oci:{work}/x")
         took = time.monotonic() - start
+        plain = plain_trees(f"oci:{work}/x", work / "trees")
         for number in range(count):
             case = CASES[number % len(CASES)]
             # Most of the writing is in the last third.
             delay = took * chance.choice((chance.random(), chance.uniform(0.5, 1.05)))
-            outcomes[f"{case}: {one(work, case, delay, expected)}"] += 1
+            sources = plain if case.endswith("ahead") else packages
+            outcomes[f"{case}: {one(work, case, sources, delay, expected)}"] += 1
     return outcomes
 
 

@@ -6,7 +6,7 @@ from tests.property.kill import campaign
 
 
 def test_a_sample() -> None:
-    outcomes = campaign(16, 7)
-    assert sum(outcomes.values()) == 16
+    outcomes = campaign(18, 7)
+    assert sum(outcomes.values()) == 18
     # Some fell while it was at work, not before or after.
     assert any("killed" in outcome for outcome in outcomes)
