@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -88,7 +89,7 @@ class _Believer(PublicKey, frozen=True):
 
 def _key_file(read: Callable[[Path], object]) -> Parser:
     def parse(raw: bytes) -> object:
-        path = Path(tempfile.gettempdir()) / "ocibuild-fuzz.pem"
+        path = Path(tempfile.gettempdir()) / f"ocibuild-fuzz-{os.getpid()}.pem"
         path.write_bytes(raw)
         path.chmod(0o600)
         return read(path)
