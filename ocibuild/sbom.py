@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MEDIA_TYPE",
-    "PREDICATE_TYPE",
     "Component",
     "Inventory",
     "ListedFile",
@@ -39,7 +38,6 @@ __all__ = [
     "find_sbom",
 ]
 
-PREDICATE_TYPE = "https://cyclonedx.org/bom"
 _PROJECT = "https://github.com/ocibuild/ocibuild"
 _TEXT_LIMIT = 1000
 """Characters of a version (the schema has 1,024) or licence; a licence expression is parsed, and may be hostile."""

@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from ocibuild import Artifact, LayoutStore, copy, postgres
 from ocibuild.cli import main
+from tests.support.registry import registry
 from tests.support.tools import PACKAGES, ROOT, TREES
 
 settings.register_profile("default", deadline=None)
@@ -29,6 +30,19 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(ROOT)
     yield
+
+
+@pytest.fixture(scope="module")
+def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a registry on loopback that a module's tests share."""
+    with registry(tmp_path_factory.mktemp("registry")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def address(upstream: str) -> str:
+    """The same, where nothing stands in front of it."""
+    return upstream
 
 
 class Result(NamedTuple):

@@ -76,7 +76,7 @@ def build(options: argparse.Namespace, created: int | None, ahead: Ahead) -> int
         )
         copy(image, store, tags=tags)
         attached = _attach(image, store, given, options, created)
-        shown = describe(image, files=False)
+        shown = describe(image, files=False, referrers=False)
     mount = postgres.configuration(given.name, roots, env=given.recipe.env)
     packing = {"stripLibdir": options.strip_libdir, "bitcode": options.bitcode, "folders": options.folders}
     built = _Built(given, version, shown, labels, place, tags, report, mount, packing, attached)

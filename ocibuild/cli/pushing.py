@@ -43,7 +43,7 @@ def push(options: argparse.Namespace, early: Early) -> int:
     artifact = open_artifact(options.source)
     if options.platform:
         artifact = find_platform(artifact, Platform.parse(options.platform))
-    annotations = dict(describe(artifact, files=False).annotations)
+    annotations = dict(describe(artifact, files=False, referrers=False).annotations)
     tags, exact = _tags(options, reference, annotations)
     early.ask(reference.repository, [*tags, artifact.digest])
     if reference.registry == "ghcr.io" and SOURCE not in annotations:

@@ -18,6 +18,7 @@ from ocibuild.oci import Platform
 from ocibuild.oci.annotations import CREATED, full_key
 from ocibuild.store import Artifact, LocalStore
 from ocibuild.store.known import find_layer, known_layers
+from ocibuild.times import rfc3339
 
 from .label import check_text
 from .label import labels as default_labels
@@ -220,4 +221,4 @@ def seconds_of(text: str) -> int | None:
 def _rfc3339(seconds: int) -> str:
     if not 0 <= seconds <= _LATEST:
         raise UsageError(f"the time {seconds}", wanted="whole seconds since 1970")
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return rfc3339(datetime.fromtimestamp(seconds, UTC))

@@ -18,6 +18,7 @@ from ocibuild.store.base import Retagging
 from ocibuild.store.documents import attach_document
 from ocibuild.store.graph import push_blob, read_blob, read_document
 from ocibuild.store.merge import Merged, merge
+from ocibuild.times import rfc3339
 
 from .bundle import BUNDLE, CONTENT_ANNOTATION, PREDICATE_ANNOTATION
 
@@ -197,5 +198,5 @@ def keep_bundle(
             return Kept(item.bare, is_new=False)
     annotations = {CONTENT_ANNOTATION: "dsse-envelope", PREDICATE_ANNOTATION: predicate_type}
     if created is not None:
-        annotations[CREATED] = created.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        annotations[CREATED] = rfc3339(created)
     return Kept(attach_document(store, subject, make(), BUNDLE, annotations=annotations))

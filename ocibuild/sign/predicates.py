@@ -9,6 +9,7 @@ from typing import Any, Final
 from ocibuild.errors import DocumentError, UsageError
 from ocibuild.intoto import CYCLONEDX, SLSA_PROVENANCE
 from ocibuild.oci.canonical import DOCUMENT_LIMIT, decode
+from ocibuild.times import rfc3339
 
 __all__ = ["CUSTOM", "PREDICATE_TYPES", "predicate_type", "read_object", "read_predicate"]
 
@@ -81,4 +82,4 @@ def read_predicate(
         text = raw[: DOCUMENT_LIMIT + 1].decode()
     except UnicodeDecodeError:
         raise UsageError("a predicate that is no UTF-8", wanted="text", where=where) from None
-    return {"Data": text, "Timestamp": created.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if created else ""}
+    return {"Data": text, "Timestamp": rfc3339(created) if created else ""}

@@ -128,11 +128,12 @@ class _Transfer(msgspec.Struct, frozen=True):
 
     def run(self, roots: Sequence[Descriptor], there: set[Digest], *, held_back: Descriptor | None = None) -> None:
         """Copy what the roots reach, but for what is held back and what the roots reach that are there."""
-        known = {identity(item) for root in roots if root.digest in there for item in walk(self.source, root)}
-        reached = list({identity(item): item for root in roots for item in walk(self.source, root)}.values())
-        missing = [item for item in reached if identity(item) not in known]
-        for item in reached:
-            if identity(item) in known and (held_back is None or item.digest != held_back.digest):
+        reached = {root.digest: {identity(item): item for item in walk(self.source, root)} for root in roots}
+        known = set[tuple[Digest, bool]]().union(*(items for digest, items in reached.items() if digest in there))
+        every = {key: item for items in reached.values() for key, item in items.items()}
+        missing = [item for key, item in every.items() if key not in known]
+        for key, item in every.items():
+            if key in known and (held_back is None or item.digest != held_back.digest):
                 self.tell_done(item)
         blobs = [item for item in missing if item.media_type not in DOCUMENTS]
         self._move_all(blobs, self.move)

@@ -14,6 +14,7 @@ from ocibuild.oci.annotations import CREATED
 from ocibuild.sign import dsse, simple
 from ocibuild.sign.bundle import PREDICATE_ANNOTATION, parse_bundle
 from ocibuild.sign.keys import PublicKey
+from ocibuild.times import rfc3339
 
 from .evidence import Document
 from .predicates import summary
@@ -64,7 +65,7 @@ def _simple(document: Document, digest: Digest, keys: Sequence[PublicKey]) -> Si
         format=_FORMATS["sig"],
         where=document.where,
         reference=claim.reference or None,
-        created=claim.created.strftime("%Y-%m-%dT%H:%M:%SZ") if claim.created else None,
+        created=rfc3339(claim.created) if claim.created else None,
     )
 
 

@@ -10,7 +10,7 @@ import base64
 import itertools
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,6 @@ from ocibuild.sign.bundle import BUNDLE
 from ocibuild.store.attached import attached_tag
 from ocibuild.store.graph import platform_images, push_blob, read_blob, read_document
 from tests.conftest import Result
-from tests.support.registry import registry
 from tests.support.tools import TREES, peer, run
 
 pytestmark = pytest.mark.compat
@@ -49,12 +48,6 @@ class Keys:
 
     private: Path
     public: Path
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from ocibuild import Artifact, copy
 from ocibuild.locations import open_artifact, open_registry
 from ocibuild.oci import Reference
 from tests.conftest import Result
-from tests.support.registry import registry
 from tests.support.tools import peer, run
 
 pytestmark = pytest.mark.compat
@@ -47,12 +46,6 @@ max_severity = "warning"
 """
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as found:
-        yield found
 
 
 @pytest.fixture(autouse=True)

@@ -38,7 +38,6 @@ from ocibuild.layer import File, build_layer
 from ocibuild.oci import Descriptor, Digest, Reference
 from ocibuild.registry import Credential, RegistryClient, RegistryStore
 from tests.support.certificates import Certificates, make_certificates
-from tests.support.registry import registry
 from tests.support.tools import ROOT
 from tests.support.wire import REGISTRY, WiredClient, answer
 
@@ -146,12 +145,6 @@ def served(kind: type[BaseHTTPRequestHandler]) -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
-
-
-@pytest.fixture(scope="module")
-def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as found:
-        yield found
 
 
 @pytest.fixture

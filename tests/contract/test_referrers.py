@@ -525,19 +525,25 @@ def test_signatures_made_meanwhile_are_merged_too(
         assert keys_of(store, image().root) == ["one", "late", "key 1", "key 2"]
 
 
+def hiding(store: LocalStore, image: Descriptor) -> Descriptor:
+    """An index whose first manifest has the second one as a layer."""
+    first = Manifest(
+        media_type=media_types.IMAGE_MANIFEST,
+        artifact_type="a/b",
+        config=push_blob(store, b"{}", media_types.EMPTY),
+        layers=(Descriptor(media_type="a/b", digest=image.digest, size=image.size),),
+    )
+    manifests = (push_blob(store, encode(first), media_types.IMAGE_MANIFEST), image)
+    return push_blob(
+        store, encode(Index(media_type=media_types.IMAGE_INDEX, manifests=manifests)), media_types.IMAGE_INDEX
+    )
+
+
 def test_what_is_a_manifest_and_a_layer_arrives_as_both(sites: dict[str, Sites], tmp_path: Path) -> None:
     source = MemoryStore()
     inner = copy(pairings.image(), source).root
     arm64 = find_platform(Artifact(inner, source), ARM64).root
-    hiding = Manifest(
-        media_type=media_types.IMAGE_MANIFEST,
-        artifact_type="a/b",
-        config=push_blob(source, b"{}", media_types.EMPTY),
-        layers=(Descriptor(media_type="a/b", digest=arm64.digest, size=arm64.size),),
-    )
-    first = push_blob(source, encode(hiding), media_types.IMAGE_MANIFEST)
-    index = Index(media_type=media_types.IMAGE_INDEX, manifests=(first, arm64))
-    root = push_blob(source, encode(index), media_types.IMAGE_INDEX)
+    root = hiding(source, arm64)
     target, back = place("registry", sites, tmp_path), MemoryStore()
     with target.open() as store:
         copy(Artifact(root, source), store, tags=["1"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,15 +18,8 @@ from ocibuild.oci.canonical import decode, encode
 from ocibuild.registry import RegistryClient, RegistryStore
 from ocibuild.store import Artifact, Spool, walk
 from ocibuild.store.graph import read_blob
-from tests.support.registry import registry
 
 Make = Callable[[], LocalStore]
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as found:
-        yield found
 
 
 _numbers = itertools.count()

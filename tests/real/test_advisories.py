@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -49,7 +49,6 @@ from tests.support.certificates import Certificates, make_certificates
 from tests.support.ghcr import NAMES, Fault, Plan, Site, ghcr
 from tests.support.ghcr.proxy import GhcrHandler
 from tests.support.ghcr.storage import EvilHandler, StorageHandler
-from tests.support.registry import registry
 from tests.support.tools import ROOT
 from tests.support.wire import CREDENTIAL, PASSWORD, REGISTRY, SUBJECT, WiredClient, answer, check_visits
 from tests.unit.test_other_commands import FOLDER, HARD, LINK, NEXT, foreign, item
@@ -59,12 +58,6 @@ SECRET = "p1anted-s3cret"
 MIB = 1024 * 1024
 
 _numbers = count()
-
-
-@pytest.fixture(scope="module")
-def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -17,17 +17,10 @@ from ocibuild.registry import Credential, Early, RegistryClient, RegistryStore
 from ocibuild.registry.early import EarlyAnswer
 from tests.conftest import Result
 from tests.support.ghcr import ghcr
-from tests.support.registry import registry
 from tests.support.tools import TREES
 
 Cli = Callable[..., Result]
 NOTHING = Digest.of(b"nothing")
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as found:
-        yield str(found)
 
 
 @pytest.fixture

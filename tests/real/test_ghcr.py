@@ -11,7 +11,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from ocibuild.store.graph import read_blob
 from tests.conftest import Result
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.ghcr import CHUNK_LIMIT, KINDS, NAMES, Fault, Plan, Site, ghcr
-from tests.support.registry import registry
 from tests.support.tools import TREES, require, run
 
 Cli = Callable[..., Result]
@@ -37,12 +36,6 @@ MIB = 1024 * 1024
 BIG = 10 * MIB
 
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[object]:
-    with registry(tmp_path_factory.mktemp("registry")) as found:
-        yield found
 
 
 @pytest.fixture(autouse=True)

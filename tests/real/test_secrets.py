@@ -32,7 +32,6 @@ from tests.conftest import Result
 from tests.real.test_ghcr import image, lead
 from tests.support.certificates import Certificates, make_certificates
 from tests.support.ghcr import KINDS, NAMES, Fault, Plan, Site, ghcr
-from tests.support.registry import registry
 from tests.support.tools import ROOT
 
 Cli = Callable[..., Result]
@@ -68,12 +67,6 @@ class Said:
     def shown(self, secrets: list[str]) -> list[str]:
         """The texts with a secret in them."""
         return [text for text in self.texts if any(secret in text for secret in secrets)]
-
-
-@pytest.fixture(scope="module")
-def upstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with registry(tmp_path_factory.mktemp("registry")) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from hypothesis import strategies as st
 
@@ -65,3 +66,14 @@ def mutate(data: bytes, seed: int, spots: Sequence[range] = ()) -> bytes:
             start = chance.randrange(len(found) + 1)
             found[at:at] = found[start : start + chance.randrange(1, 600)]
     return bytes(found)
+
+
+def write_tree(folder: Path, files: Mapping[str, bytes | str]) -> Path:
+    """Files by path below a folder; text is where a symbolic link leads."""
+    for path, content in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            (folder / path).write_bytes(content)
+        else:
+            (folder / path).symlink_to(content)
+    return folder

@@ -26,7 +26,7 @@ from ocibuild.store.documents import attach_document
 from ocibuild.store.graph import push_blob, read_document
 from ocibuild.store.merge import Merged, merge
 from tests.conftest import Result
-from tests.contract.test_referrers import SIGNATURE, attach, flood, image, keys_of, signatures
+from tests.contract.test_referrers import SIGNATURE, attach, flood, hiding, image, keys_of, signatures
 
 Cli = Callable[..., Result]
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
@@ -335,15 +335,7 @@ def hidden(store: LocalStore) -> tuple[Descriptor, Descriptor]:
     image = plain(store)
     document = read_document(store, image)
     assert isinstance(document, Manifest)
-    hiding = Manifest(
-        media_type=media_types.IMAGE_MANIFEST,
-        artifact_type="a/b",
-        config=push_blob(store, b"{}", media_types.EMPTY),
-        layers=(Descriptor(media_type="a/b", digest=image.digest, size=image.size),),
-    )
-    first = push_blob(store, encode(hiding), media_types.IMAGE_MANIFEST)
-    index = Index(media_type=media_types.IMAGE_INDEX, manifests=(first, image))
-    return push_blob(store, encode(index), media_types.IMAGE_INDEX), document.config
+    return hiding(store, image), document.config
 
 
 def test_what_is_named_as_a_blob_too_is_followed(tmp_path: Path) -> None:

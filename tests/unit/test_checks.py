@@ -12,6 +12,7 @@ from ocibuild.errors import UsageError
 from ocibuild.postgres import Finding, Report, Source, check, open_source
 from tests.support.packages import deb, tar
 from tests.support.tools import ROOT, TREES
+from tests.support.trees import write_tree
 
 MODULES = ROOT / "fixtures" / "modules"
 CHECKS = ROOT / "docs" / "reference" / "checks.md"
@@ -276,13 +277,9 @@ def test_system_libraries(tmp_path: Path) -> None:
     }
     package = tmp_path / "libhelper1.deb"
     package.write_bytes(deb(files, package="libhelper1"))
-    root = tmp_path / "root"
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            (root / name).write_bytes(content)
-        else:
-            (root / name).symlink_to(f"/usr/lib/x86_64-linux-gnu/{content}")
+    folder = "/usr/lib/x86_64-linux-gnu"
+    placed = {name: f"{folder}/{item}" if isinstance(item, str) else item for name, item in files.items()}
+    root = write_tree(tmp_path / "root", placed)
     (root / "var/lib/dpkg/info").mkdir(parents=True)
     (root / "var/lib/dpkg/info/libhelper1:amd64.list").write_text("/.\n/usr/lib/x86_64-linux-gnu/libhelper.so.1.0\n")
     source = plain(tmp_path / "m", {"lib/m.so": module("needed.so")})

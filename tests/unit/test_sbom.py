@@ -38,7 +38,7 @@ from ocibuild.store.graph import push_blob
 from tests.conftest import Result
 from tests.support.packages import deb
 from tests.support.tools import ROOT, TREES
-from tests.support.trees import trees
+from tests.support.trees import trees, write_tree
 
 Cli = Callable[..., Result]
 MODULES = ROOT / "fixtures/modules"
@@ -232,13 +232,7 @@ def test_system_libraries(tmp_path: Path) -> None:
     }
     package = tmp_path / "libhelper1.deb"
     package.write_bytes(deb(files, package="libhelper1", version="3-1"))
-    root = tmp_path / "root"
-    for name, content in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            (root / name).write_bytes(content)
-        else:
-            (root / name).symlink_to(content)
+    root = write_tree(tmp_path / "root", files)
     (root / "var/lib/dpkg/info").mkdir(parents=True)
     (root / "var/lib/dpkg/info/libhelper1:amd64.list").write_text("/.\n/lib/x86_64-linux-gnu/libhelper.so.1.0\n")
     (root / "var/lib/dpkg/status").write_text(

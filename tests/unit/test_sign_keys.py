@@ -315,7 +315,11 @@ def test_it_is_not_shown(load: Callable[[Path | str], object], given: str) -> No
 
 @pytest.mark.parametrize(
     "name",
-    ["key.pem", "/srv/extensions/postgres/deploy/secrets/signing/2026/keys/cosign", "Keys/" + "v1.0/" * 30 + "k.pem"],
+    [
+        "key.pem",
+        "extensions/postgres/deploy/secrets/signing/2026/keys/release/cosign",
+        "Keys/" + "v1.0/" * 30 + "k.pem",
+    ],
 )
 def test_a_name_is_shown(name: str) -> None:
     with pytest.raises(UsageError, match="cannot be read") as caught:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,7 @@ from ocibuild.postgres.sources.alternatives import alternatives
 from ocibuild.postgres.sources.names import named_package
 from tests.support.packages import CODECS, ar, deb, tar, tree_files, zipped
 from tests.support.tools import TREES
+from tests.support.trees import write_tree
 from tests.unit.test_hostile import bounded
 
 FILES = tree_files(TREES[0])
@@ -35,16 +35,6 @@ def installed(sharedir: str, pkglibdir: str, **more: bytes | str) -> dict[str, b
         f"{pkglibdir}/pgrx_hello.so": LIBRARY,
     }
     return files | more
-
-
-def write_tree(folder: Path, files: Mapping[str, bytes | str]) -> Path:
-    for path, content in files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        if isinstance(content, bytes):
-            (folder / path).write_bytes(content)
-        else:
-            (folder / path).symlink_to(content)
-    return folder
 
 
 def write(path: Path, raw: bytes) -> Path:

@@ -314,14 +314,20 @@ def test_the_base(
     assert rules(image, key, f"[base]\nallowed = {json.dumps(allowed)}")["base"][0] is ok
 
 
+def signed_with_its_first(layout: LayoutStore, key: Key) -> tuple[Artifact, Manifest]:
+    """A signed index, and the manifest of its first image."""
+    image = make_image(layout)
+    refer(layout, image.root, bundle(key, statement(image.digest)))
+    document = read_document(layout, image.root)
+    first = read_document(layout, document.manifests[0])  # type: ignore[union-attr]
+    assert isinstance(first, Manifest)
+    return image, first
+
+
 def test_an_image_that_cannot_be_read(tmp_path: Path, key: Key) -> None:
     """Every rule about it is told of, and none is met."""
     with LayoutStore(tmp_path) as layout:
-        image = make_image(layout)
-        refer(layout, image.root, bundle(key, statement(image.digest)))
-        document = read_document(layout, image.root)
-        first = read_document(layout, document.manifests[0])  # type: ignore[union-attr]
-        assert isinstance(first, Manifest)
+        image, first = signed_with_its_first(layout, key)
         path = tmp_path / "blobs/sha256" / first.config.digest.encoded
         path.write_bytes(path.read_bytes().replace(b"amd64", b"riscv"))
         found = rules(image, key, '[base]\nallowed = ["none"]\n[size]\nmax = "1 GB"')
@@ -362,11 +368,7 @@ def test_checks_of_what_is_no_extension(image: Artifact, key: Key) -> None:
 
 def test_checks_of_an_incomplete_image(tmp_path: Path, key: Key) -> None:
     with LayoutStore(tmp_path) as layout:
-        image = make_image(layout)
-        refer(layout, image.root, bundle(key, statement(image.digest)))
-        document = read_document(layout, image.root)
-        first = read_document(layout, document.manifests[0])  # type: ignore[union-attr]
-        assert isinstance(first, Manifest)
+        image, first = signed_with_its_first(layout, key)
         (tmp_path / "blobs/sha256" / first.layers[0].digest.encoded).unlink()
         assert not rules(image, key, '[checks]\nmax_severity = "warning"')["checks"][0]
         assert rules(image, key, '[size]\nmax = "1 GB"')["size"][0]
